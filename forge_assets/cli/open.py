@@ -1,0 +1,29 @@
+"""What several commands need: the project, the store, and one place that prints."""
+
+from forge_assets.project import Project, WorkflowPlan, load_project
+from resources.interaction_store import InteractionStore
+
+
+def plan_of(workflow: str | None) -> WorkflowPlan:
+    """The plan of the named workflow, or of the only one."""
+    project: Project = load_project()
+    return WorkflowPlan(project, project.workflow(workflow))
+
+
+def plans_of(workflow: str | None) -> list[WorkflowPlan]:
+    """The plans of every workflow, or of the named one."""
+    project = load_project()
+    chosen = [project.workflow(workflow)] if workflow else list(project.workflows)
+    return [WorkflowPlan(project, each) for each in chosen]
+
+
+def open_store() -> InteractionStore:
+    """The store on the one database, migrated."""
+    from resources.database import open_engine
+
+    return InteractionStore(open_engine())
+
+
+def out(text: str) -> None:
+    """The one way to standard output."""
+    print(text)  # noqa: T201

@@ -1,0 +1,33 @@
+"""`forge plan`: the dry run of a stage."""
+
+import json
+
+from forge_assets.cli.open import open_store, out, plan_of
+from forge_assets.interactions.dry_run import DryRun, dry_run
+
+
+def show(workflow: str | None, stage_key: str, as_json: bool) -> int:
+    plan = plan_of(workflow)
+    answer = dry_run(plan, plan.project.stage(stage_key), open_store())
+    if as_json:
+        out(json.dumps(answer.as_json(), indent=2))
+    else:
+        _print(answer)
+    return 0
+
+
+def _print(answer: DryRun) -> None:
+    out(
+        f"{answer.partition}: {answer.subjects} subjects, at most {answer.interactions_at_most}"
+        f" interactions to do, {answer.done} done"
+    )
+    for group in answer.groups:
+        size = "size unknown until converted"
+        if group.memory_bytes is not None:
+            size = f"{group.memory_bytes / 1e6:.0f} MB"
+        out(f"  {group.model} ({size}): at most {group.at_most}, steps {', '.join(group.steps)}")
+    out(f"model loads: {answer.loads}")
+    if answer.seconds is None:
+        out("time: not measured yet; the first stage will tell")
+    else:
+        out(f"time: about {answer.seconds:.0f} s at the rate of {answer.measured_on}")

@@ -1,0 +1,175 @@
+"""`forge run` and `forge retry`: the Dagster materialization of a stage, told in a few lines."""
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from forge_assets.cli.open import out, plan_of
+from forge_assets.interactions.console import on_terminal
+from forge_assets.project import WorkflowPlan
+from forge_assets.stages import Stage
+from resources.errors import ConfigurationError
+from resources.interaction import Status
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the materialization ended. ``sentence`` says why it did not succeed."""
+
+    run_id: str
+    success: bool
+    interrupted: bool
+    sentence: str | None
+    exit_code: int
+    checks: list[dict[str, Any]]
+
+
+def run_stage(
+    workflow: str | None,
+    stage_key: str,
+    max_subjects: int | None,
+    max_interactions: int | None,
+    as_json: bool,
+) -> int:
+    plan = plan_of(workflow)
+    stage = plan.project.stage(stage_key)
+    limits = {"max_subjects": max_subjects, "max_interactions": max_interactions}
+    config = {name: value for name, value in limits.items() if value is not None}
+    return _materialize_and_tell(plan, stage, config, as_json)
+
+
+def retry_stage(
+    workflow: str | None, stage_key: str, status: str, step: str | None, as_json: bool
+) -> int:
+    if status not in (Status.FAILED, Status.REJECTED):
+        raise ConfigurationError(f"--status {status}: write failed or rejected")
+    plan = plan_of(workflow)
+    stage = plan.project.stage(stage_key)
+    if step is not None and step not in plan.versions:
+        known = ", ".join(plan.versions)
+        raise ConfigurationError(f"--step {step}: no such step in {plan.workflow.name}; it has {known}")
+    from forge_assets.workflow.plan import descendants
+    from resources.database import open_engine
+    from resources.interaction_store import InteractionStore
+
+    count = InteractionStore(open_engine()).retry(
+        plan.project.scope(plan.workflow, stage),
+        status=Status(status),
+        step=step,
+        descendants=descendants(plan.workflow),
+        planned=plan.steps,
+    )
+    _tell(f"{count} interactions are pending again, descendants included")
+    return _materialize_and_tell(plan, stage, {}, as_json)
+
+
+def _materialize_and_tell(
+    plan: WorkflowPlan, stage: Stage, config: dict[str, Any], as_json: bool
+) -> int:
+    with on_terminal(_tell):
+        ended = materialize(plan, stage, config)
+    row = _row(plan, stage)
+    if as_json:
+        out(json.dumps({"run_id": ended.run_id, "checks": ended.checks, **row}, indent=2))
+    elif ended.checks:
+        _show_checks(ended.checks, row)
+    if ended.interrupted:
+        _tell(f"{stage.key} {row['verdict']}: stopped; the same command goes on where it stopped")
+        return INTERRUPTED
+    if ended.sentence:
+        print(f"forge: {ended.sentence}", file=sys.stderr)  # noqa: T201
+        return ended.exit_code
+    if not as_json:
+        _suggest(plan, stage, row)
+    return 0
+
+
+def materialize(plan: WorkflowPlan, stage: Stage, config: dict[str, Any]) -> Ended:
+    """One run of the stage with everything upstream, on the instance of DAGSTER_HOME."""
+    import dagster as dg
+
+    from forge_assets.definitions import defs
+    from forge_assets.interactions import dagster_runs
+    from forge_assets.interactions.assets import MODEL_WEIGHTS, SUBJECTS
+
+    name = plan.workflow.name
+    keys = [SUBJECTS, MODEL_WEIGHTS]
+    keys += [dg.AssetKey([name, part]) for part in ("gate", *plan.versions, "results")]
+    run_config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    if config:
+        run_config["ops"] = {f"{name}__wave": {"config": config}}
+    with dagster_runs.interruptible(), dg.DagsterInstance.get() as instance:
+        job = defs.resolve_implicit_global_asset_job_def()
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                partition_key=stage.key,
+                asset_selection=keys,
+                run_config=run_config,
+                raise_on_error=False,
+            )
+        except dagster_runs.INTERRUPTIONS:
+            return Ended("", False, True, None, INTERRUPTED, [])
+        sentence, code = dagster_runs.why_failed(result)
+        return Ended(
+            result.run_id,
+            result.success,
+            dagster_runs.was_interrupted(result),
+            sentence,
+            code,
+            [_check(evaluation) for evaluation in result.get_asset_check_evaluations()],
+        )
+
+
+def _check(evaluation: Any) -> dict[str, Any]:
+    return {
+        "asset": evaluation.asset_key.to_user_string(),
+        "check": evaluation.check_name,
+        "passed": evaluation.passed,
+        "severity": evaluation.severity.value,
+        "blocking": bool(evaluation.blocking),
+        "description": evaluation.description,
+    }
+
+
+def _row(plan: WorkflowPlan, stage: Stage) -> dict[str, Any]:
+    from forge_assets.interactions.status import stage_counts, stage_row
+    from resources.database import open_engine
+    from resources.interaction_store import InteractionStore
+
+    for counts in stage_counts(plan, InteractionStore(open_engine())):
+        if counts.partition == stage.key:
+            return stage_row(plan.project, counts)
+    raise AssertionError(f"{stage.key} is a stage of the project")
+
+
+def _show_checks(checks: list[dict[str, Any]], row: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{row['partition']}: {row['verdict']}", title_justify="left")
+    for heading in ("check", "", "what was measured"):
+        table.add_column(heading)
+    for check in checks:
+        if check["asset"].endswith("/results"):
+            mark = "passed" if check["passed"] else "FAILED" if check["blocking"] else "warning"
+            table.add_row(check["check"], mark, check["description"])
+    Console().print(table)
+
+
+def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:
+    """The next command, by where the stage stands."""
+    stages = plan.project.stages
+    position = stages.index(stage)
+    if row["verdict"] == "incomplete":
+        out(f"{stage.key} is incomplete; go on with:  forge run --stage {stage.key}")
+    elif position + 1 < len(stages):
+        out(f"next:  forge run --stage {stages[position + 1].key}")
+    out(f"look:  forge report --stage {stage.key}")
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,286 @@
+"""forge.yaml: what the project works on, with which models, in which stages, under which limits."""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from forge_assets.schema_errors import dotted
+from forge_assets.workflow.spec import Workflow, load_workflow
+from forge_assets.yaml_document import YamlDocument, load_document, shown
+from resources.errors import ConfigurationError
+from resources.gpu.model_config import ModelConfig
+from resources.subject_sources import PythonDocstringsSource, SqlSource, SubjectSource
+
+BATCH_PREFIX = "batch-"
+
+_SPEED_KNOBS = frozenset({"device", "max_batch", "max_batch_tokens"})
+"""Model settings that change how fast a result comes, not what was asked for."""
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PARTITION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_MODEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _rate(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"should be from 0 to 1 (0.15 is 15 %), got {value:g}")
+    return value
+
+
+def _seconds(value: Any) -> Any:
+    """'6h' -> 21600. Numbers are seconds; what is neither is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(f"'{value}' is no duration; write seconds, or such as 90s, 30m, 6h, 1d")
+    return float(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def _model_key(value: str) -> str:
+    if not _MODEL_KEY.fullmatch(value):
+        raise ValueError("is no model name; use letters, digits, '.', '_' and '-'")
+    return value
+
+
+Rate = Annotated[float, AfterValidator(_rate)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+ModelKey = Annotated[str, AfterValidator(_model_key)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageSpec(_Section):
+    """One named stage: its partition key and how many subjects it takes after the stage before."""
+
+    key: str
+    subjects: int = Field(gt=0, le=100_000_000)
+
+    @field_validator("key")
+    @classmethod
+    def _partition_key(cls, value: str) -> str:
+        if not _PARTITION_KEY.fullmatch(value):
+            raise ValueError(f"'{value}' is no stage key; use letters, digits, '-' and '_'")
+        if value.startswith(BATCH_PREFIX):
+            raise ValueError(f"'{value}' collides with the batches; begin with something else")
+        return value
+
+
+class BatchSpec(_Section):
+    """The steady batches after the named stages: batch-0001 up to batch-<count>."""
+
+    size: int = Field(default=500, gt=0, le=100_000_000)
+    count: int = Field(default=200, ge=0, le=10_000)
+
+
+class Thresholds(_Section):
+    """What the checks hold a stage to. Rates are shares from 0 to 1."""
+
+    rejection_rate: Rate = 0.15
+    """Rejected / attempted must be below this."""
+    error_rate: Rate = 0.05
+    """Failed / attempted must be below this."""
+    success_rate: Rate = 0.85
+    """Completed / attempted should be above this; only warns."""
+    per_minute: float = Field(default=80, ge=0)
+    per_minute_counts: Literal["interactions", "subjects"] = "interactions"
+    seconds_per_interaction: float | None = Field(default=None, gt=0)
+    """A target for the report; no check."""
+
+
+class PreflightLimits(_Section):
+    """Limits of the machine, before a stage and while it runs."""
+
+    max_gpu_memory: Rate = 0.95
+    max_db_connections: Rate = 0.80
+    min_available_memory_gb: float = Field(default=4, ge=0)
+
+
+class ConfigFile(_Section):
+    """The top of forge.yaml, as written."""
+
+    subjects: SubjectSource
+    models: dict[ModelKey, ModelConfig]
+    workflows: tuple[str, ...] = ("workflows/*.yaml",)
+    stages: tuple[StageSpec, ...] = (
+        StageSpec(key="canary-10", subjects=10),
+        StageSpec(key="ramp-50", subjects=50),
+        StageSpec(key="full-500", subjects=500),
+    )
+    batches: BatchSpec = BatchSpec()
+    thresholds: Thresholds = Thresholds()
+    preflight: PreflightLimits = PreflightLimits()
+    gate_wait: Seconds = 6 * 3600.0
+    cloud: dict[str, Any] = {}
+    alerts: dict[str, Any] = {}
+
+    @field_validator("models", "workflows")
+    @classmethod
+    def _some(cls, value: Any) -> Any:
+        if not value:
+            raise ValueError("is empty; name at least one")
+        return value
+
+
+@dataclass(frozen=True)
+class ForgeConfig:
+    """forge.yaml with every path resolved against the file's folder."""
+
+    path: Path
+    subjects: SubjectSource
+    models: dict[str, ModelConfig]
+    workflows: tuple[Path, ...]
+    stages: tuple[StageSpec, ...]
+    batches: BatchSpec
+    thresholds: Thresholds
+    preflight: PreflightLimits
+    gate_wait: float
+    """Seconds that a run waits at its gate for the stage before."""
+    cloud: dict[str, Any]
+    alerts: dict[str, Any]
+    model_definitions: dict[str, dict[str, Any]]
+    """What each model is, as written, for step versions: without what only changes the speed."""
+
+    @cached_property
+    def dataset(self) -> str:
+        """The identity of the subject source: ``subjects.name``, else the source and its place."""
+        source = self.subjects
+        if source.name is not None:
+            return source.name
+        if isinstance(source, PythonDocstringsSource):
+            return source.source
+        if isinstance(source, SqlSource):
+            return f"sql:{_without_password(source.url)}:{_rows(source)}"
+        return f"{source.source}:{source.path}"
+
+
+def project_root() -> Path:
+    """The folder that holds the forge_assets package, forge.yaml and dagster.yaml."""
+    return Path(__file__).resolve().parent.parent
+
+
+def config_path() -> Path:
+    """FORGE_CONFIG, else forge.yaml in the project's root."""
+    named = os.environ.get("FORGE_CONFIG")
+    return Path(named).expanduser().absolute() if named else project_root() / "forge.yaml"
+
+
+def load_config(path: Path | None = None) -> ForgeConfig:
+    """Read forge.yaml. ConfigurationError, one sentence, for the first fault found."""
+    document = load_document(config_path() if path is None else path)
+    content = document.validate(ConfigFile)
+    _check_stages(document, content)
+    folder = document.path.absolute().parent
+    return ForgeConfig(
+        path=document.path.absolute(),
+        subjects=_resolved_subjects(content.subjects, folder),
+        models={key: _resolved_model(model, folder) for key, model in content.models.items()},
+        workflows=_workflow_paths(document, content.workflows, folder),
+        stages=content.stages,
+        batches=content.batches,
+        thresholds=content.thresholds,
+        preflight=content.preflight,
+        gate_wait=content.gate_wait,
+        cloud=content.cloud,
+        alerts=content.alerts,
+        model_definitions={
+            key: model.model_dump(mode="json", exclude=set(_SPEED_KNOBS))
+            for key, model in content.models.items()
+        },
+    )
+
+
+def load_workflows(config: ForgeConfig) -> tuple[Workflow, ...]:
+    """Read every workflow that forge.yaml names. ConfigurationError when two have one name."""
+    found: dict[str, Workflow] = {}
+    for path in config.workflows:
+        workflow = load_workflow(path, config.models)
+        if workflow.name in found:
+            raise ConfigurationError(
+                f"{shown(path)}:1: workflow: '{workflow.name}' is already the name of the workflow "
+                f"in {shown(found[workflow.name].path)}; rename one"
+            )
+        found[workflow.name] = workflow
+    return tuple(found.values())
+
+
+def _check_stages(document: YamlDocument, content: ConfigFile) -> None:
+    seen: list[str] = []
+    for position, stage in enumerate(content.stages):
+        if stage.key in seen:
+            location = ("stages", position, "key")
+            other = dotted(("stages", seen.index(stage.key)))
+            raise document.error(
+                location, f"'{stage.key}' is already the key of {other}; rename one"
+            )
+        seen.append(stage.key)
+    if not content.stages and not content.batches.count:
+        raise document.error(
+            ("stages",), "is empty and batches.count is 0; there is nothing to run"
+        )
+
+
+def _workflow_paths(
+    document: YamlDocument, patterns: tuple[str, ...], folder: Path
+) -> tuple[Path, ...]:
+    """The files that the patterns name, each once, in order."""
+    found: dict[Path, None] = {}
+    for position, pattern in enumerate(patterns):
+        place = Path(pattern).expanduser()
+        if set(pattern) & set("*?["):
+            start = Path(place.anchor) if place.is_absolute() else folder
+            matches = sorted(start.glob(str(place.relative_to(place.anchor))))
+        else:
+            matches = [folder / place] if (folder / place).exists() else []
+        if not matches:
+            message = f"there is no file '{pattern}'; correct the path, relative to this file"
+            raise document.error(("workflows", position), message)
+        found.update(dict.fromkeys(matches))
+    return tuple(found)
+
+
+def _resolved_subjects(source: SubjectSource, folder: Path) -> SubjectSource:
+    if isinstance(source, PythonDocstringsSource):
+        return source
+    if isinstance(source, SqlSource):
+        return source.model_copy(update={"url": _resolved_sqlite(source.url, folder)})
+    return source.model_copy(update={"path": folder / source.path.expanduser()})
+
+
+def _resolved_sqlite(url: str, folder: Path) -> str:
+    """A relative SQLite file lies beside forge.yaml like any other path in it."""
+    prefix = "sqlite:///"
+    name = url.removeprefix(prefix)
+    if not url.startswith(prefix) or name.startswith(("/", ":", "file:")) or not name:
+        return url
+    return f"{prefix}{folder / name}"
+
+
+def _resolved_model(model: ModelConfig, folder: Path) -> ModelConfig:
+    """A path to weights lies beside forge.yaml; packages and hub ids stay as they are."""
+    source = Path(model.source).expanduser()
+    if model.source.startswith("package:") or source.is_absolute():
+        return model
+    is_path = model.source.startswith((".", "~")) or source.suffix == ".gguf"
+    if is_path or (folder / source).exists():
+        return model.model_copy(update={"source": str(folder / source)})
+    return model
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", url)
+
+
+def _rows(source: SqlSource) -> str:
+    """The table, or a short hash of the query."""
+    if source.table is not None:
+        return source.table
+    return "query-" + hashlib.sha256((source.query or "").encode()).hexdigest()[:12]

@@ -1,0 +1,215 @@
+"""The assets of the interactions half: thin decorators over stage_run, ingest and the checks."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+import dagster as dg
+
+from forge_assets.interactions import checks, console
+from forge_assets.interactions.stage_run import Limited, StageRun
+from forge_assets.project import Project, WorkflowPlan
+from forge_assets.workflow.spec import Step, Workflow
+from resources.errors import ForgeError, Refusal
+from resources.gpu.resource import GpuResource
+
+SUBJECTS = dg.AssetKey("subjects")
+MODEL_WEIGHTS = dg.AssetKey("model_weights")
+
+
+class StageConfig(dg.Config):
+    """Ends a run early; what is left stays pending and the stage incomplete."""
+
+    max_subjects: int | None = None
+    max_interactions: int | None = None
+
+
+def build_assets(project: Project) -> list[dg.AssetsDefinition]:
+    """Every asset of the interactions half."""
+    partitions = dg.StaticPartitionsDefinition([stage.key for stage in project.stages])
+    assets = [build_subjects(project), build_model_weights(project)]
+    for workflow in project.workflows:
+        plan = WorkflowPlan(project, workflow)
+        assets += [
+            build_gate(plan, partitions),
+            build_steps(plan, partitions),
+            build_results(plan, partitions),
+        ]
+    return assets
+
+
+def build_subjects(project: Project) -> dg.AssetsDefinition:
+    source = project.config.subjects.source
+
+    @dg.asset(
+        key=SUBJECTS,
+        group_name="inputs",
+        kinds={"postgres", "table"},
+        description=f"The records that go through the workflows, from `{source}`. Ordinals are"
+        " only ever appended; a changed record marks its interactions stale.",
+    )
+    def subjects(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from forge_assets.interactions.inputs import materialize_subjects
+
+        with one_sentence():
+            return materialize_subjects(project, context.instance, context.run_id, say(context))
+
+    return subjects
+
+
+def build_model_weights(project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=MODEL_WEIGHTS,
+        group_name="inputs",
+        kinds={"huggingface"},
+        op_tags={"dagster/priority": "-1"},
+        description="Every model that a workflow uses, converted once to safetensors in the cache.",
+    )
+    def model_weights(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        from forge_assets.interactions.inputs import materialize_weights
+
+        with one_sentence():
+            return materialize_weights(project, say(context))
+
+    return model_weights
+
+
+def build_gate(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    name = plan.workflow.name
+
+    @dg.asset(
+        key=[name, "gate"],
+        deps=[SUBJECTS],
+        group_name=name,
+        partitions_def=partitions,
+        description="Opens when the checks of the stage before have passed; waits while it runs.",
+    )
+    def gate(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        with one_sentence(), stage_run(plan, context) as run:
+            run.enter()
+            return dg.MaterializeResult(metadata={"stage": run.stage.key})
+
+    return gate
+
+
+def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """One asset per step, one operation for all of them: the wave goes across steps."""
+    workflow = plan.workflow
+
+    @dg.multi_asset(
+        name=f"{workflow.name}__wave",
+        specs=[step_spec(workflow, step, partitions) for step in plan.ordered],
+        check_specs=checks.step_specs(workflow, partitions),
+        can_subset=True,
+    )
+    def wave(
+        context: dg.AssetExecutionContext, config: StageConfig, gpu: GpuResource
+    ) -> Iterator[dg.MaterializeResult]:
+        limited = Limited(config.max_subjects, config.max_interactions)
+        steps = frozenset(key.path[1] for key in context.selected_asset_keys)
+        with one_sentence(), stage_run(plan, context) as run:
+            run.enter()
+            outcome = run.work(steps, limited, gpu)
+            if outcome.halted:
+                raise Refusal(
+                    f"{run.stage.key} stopped: {outcome.halted}; everything committed is kept,"
+                    " run the same command when the machine is well"
+                )
+            if outcome.open_work.total or (limited and run.unfinished()):
+                run.leave("cut_short", f"{run.unfinished()} interactions are left")
+                say(context)(f"{run.stage.key} incomplete: {run.unfinished()} interactions left")
+                return
+            for result in checks.step_results(run, steps, context.selected_asset_check_keys):
+                yield result
+            if not results_selected(context, workflow):
+                run.leave("finished")
+
+    return wave
+
+
+def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    name = plan.workflow.name
+
+    @dg.asset(
+        key=[name, "results"],
+        deps=[dg.AssetKey([name, step.name]) for step in plan.ordered],
+        group_name=name,
+        kinds={"parquet"},
+        partitions_def=partitions,
+        check_specs=checks.results_specs(dg.AssetKey([name, "results"]), partitions),
+        description="One row per subject with every step's outcome, and the report of the stage."
+        " Written for a failed stage too: that is the one to look into.",
+    )
+    def results(
+        context: dg.AssetExecutionContext,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        from forge_assets.interactions.results import write_results
+
+        with one_sentence(), stage_run(plan, context) as run:
+            written = write_results(run)
+            outcomes = checks.results_checks(run)
+            run.leave("finished")
+            yield written
+            yield from outcomes
+
+    return results
+
+
+def step_spec(workflow: Workflow, step: Step, partitions: dg.PartitionsDefinition) -> dg.AssetSpec:
+    """The asset of a step. It is not produced when the run is cut short."""
+    parents: Sequence[dg.AssetKey] = [dg.AssetKey([workflow.name, need]) for need in step.needs]
+    if not parents:
+        parents = [dg.AssetKey([workflow.name, "gate"]), MODEL_WEIGHTS]
+    return dg.AssetSpec(
+        dg.AssetKey([workflow.name, step.name]),
+        deps=parents,
+        skippable=True,
+        group_name=workflow.name,
+        kinds={"llm", "postgres"},
+        description=f"Step `{step.name}` on model `{step.model}`.\n\n```\n{step.prompt.strip()}\n```",
+        metadata={"model": step.model},
+        partitions_def=partitions,
+    )
+
+
+def results_selected(context: dg.AssetExecutionContext, workflow: Workflow) -> bool:
+    selection = context.run.asset_selection
+    return selection is None or dg.AssetKey([workflow.name, "results"]) in selection
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Our errors reach Dagster as a failure whose message is the sentence, once, and no retry."""
+    try:
+        yield
+    except ForgeError as error:
+        raise dg.Failure(
+            str(error), metadata={"exit_code": error.exit_code}, allow_retries=False
+        ) from None
+
+
+@contextmanager
+def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator[StageRun]:
+    """The run of this step; an error closes it, so that nobody waits for it."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from resources.dagster_storage import require_forge_instance
+    from resources.database import open_engine
+    from resources.interaction_store import InteractionStore
+
+    require_forge_instance(context.instance)
+    engine = open_engine()
+    stage = plan.project.stage(context.partition_key)
+    store = InteractionStore(engine)
+    run = StageRun(plan, stage, engine, store, context.instance, context.run_id, say(context))
+    try:
+        yield run
+    except BaseException as error:
+        state = "failed" if isinstance(error, Exception) else "cut_short"
+        with suppress(SQLAlchemyError):
+            run.leave(state, str(error) or type(error).__name__)
+        raise
+
+
+def say(context: dg.AssetExecutionContext) -> console.Say:
+    """Writes to Dagster's log and, where `forge` set one up, to the terminal."""
+    return console.both(context.log.info)

@@ -1,0 +1,92 @@
+"""One attempt at an interaction: claim -> request, completion -> result. Pure."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any
+
+from forge_assets.workflow.spec import Step
+from forge_assets.workflow.template import TemplateError, render
+from forge_assets.workflow.verdict import judge_output
+from resources.gpu.engines.base import Completion, GenerationRequest
+from resources.interaction import Claim, ErrorClass, Result, Status
+
+RETRY_TEMPERATURE = 0.7
+"""A greedy answer that was refused comes back the same; later attempts sample at least this hot."""
+_BACKOFF_SECONDS = 2.0
+_BACKOFF_LIMIT = 60.0
+_WEIGHING_THE_OUTPUT = frozenset(
+    {ErrorClass.CONTRACT, ErrorClass.TRUNCATED, ErrorClass.REPETITION}
+)
+
+
+def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
+    """The request for the engine, or the final result when a template name is missing."""
+    try:
+        prompt = render(step.prompt, claim.fields, claim.ancestors)
+        system = render(step.system, claim.fields, claim.ancestors) if step.system else None
+    except TemplateError as error:
+        return Result(
+            interaction_id=claim.interaction_id,
+            token=claim.token,
+            status=ErrorClass.TEMPLATE.final_status,
+            error_class=ErrorClass.TEMPLATE,
+            error_message=str(error),
+        )
+    generate = step.generate
+    temperature = generate.temperature
+    if claim.attempt:
+        temperature = max(temperature, RETRY_TEMPERATURE)
+    return GenerationRequest(
+        request_id=claim.interaction_id,
+        prompt=prompt,
+        system=system,
+        max_new_tokens=generate.max_new_tokens,
+        temperature=temperature,
+        top_p=generate.top_p,
+        top_k=generate.top_k,
+        repetition_penalty=generate.repetition_penalty,
+        seed=generate.seed + claim.attempt,
+        stop=tuple(generate.stop),
+        json_schema=step.output.json_schema,
+        one_of=step.output.one_of,
+    )
+
+
+def conclude(
+    step: Step, claim: Claim, request: GenerationRequest, completion: Completion, now: datetime
+) -> Result:
+    """What the completion makes of the interaction: completed, tried again, rejected or failed."""
+    verdict = None
+    if completion.error is None:
+        truncated = completion.finish_reason == "length"
+        verdict = judge_output(completion.text, step.output, truncated)
+        error_class, message = verdict.error_class, verdict.reason
+    else:
+        error_class, message = completion.error.error_class, completion.error.message
+    common: dict[str, Any] = {
+        "interaction_id": claim.interaction_id,
+        "token": claim.token,
+        "prompt": request.prompt,
+        "system": request.system,
+        "output": completion.text if completion.error is None else None,
+        "prompt_tokens": completion.prompt_tokens,
+        "output_tokens": completion.output_tokens,
+        "provenance": {**completion.provenance, "seconds": completion.seconds},
+    }
+    if error_class is None:
+        parsed = verdict.parsed if verdict else None
+        return Result(status=Status.COMPLETED, parsed=parsed, **common)
+    common |= {"error_class": error_class, "error_message": message}
+    if error_class.retryable and claim.attempt < step.retries:
+        retry_at = now + timedelta(seconds=retry_delay(error_class, claim))
+        return Result(status=Status.PENDING, retry_at=retry_at, **common)
+    return Result(status=error_class.final_status, **common)
+
+
+def retry_delay(error_class: ErrorClass, claim: Claim) -> float:
+    """Seconds to wait: none for an output to be made anew, doubling with jitter for faults."""
+    if error_class in _WEIGHING_THE_OUTPUT:
+        return 0.0
+    jitter = random.Random(f"{claim.interaction_id}/{claim.attempt}").uniform(0.5, 1.5)
+    return float(min(_BACKOFF_LIMIT, _BACKOFF_SECONDS * 2**claim.attempt)) * jitter
+

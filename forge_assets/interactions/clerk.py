@@ -1,0 +1,247 @@
+"""The clerk: one thread that claims, renders and commits while the engine generates."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from forge_assets.interactions.attempt import conclude, prepare
+from forge_assets.workflow.plan import advance
+from forge_assets.workflow.plan import ancestors as ancestors_of
+from forge_assets.workflow.spec import Workflow
+from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
+from resources.interaction import Claim, Result, StepState, Transition
+from resources.interaction_store import (
+    CommitReport,
+    InteractionStore,
+    StageScope,
+    with_retries,
+)
+
+LEASE_SECONDS = 300.0
+_HEARTBEAT_SECONDS = 5.0
+_DATABASE_PATIENCE_SECONDS = 120.0
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class WorkOrder:
+    """What one run may work on."""
+
+    scope: StageScope
+    workflow: Workflow
+    run_id: str
+    steps: frozenset[str]
+    subject_ids: frozenset[int] | None = None
+    """None is every subject of the stage."""
+    max_interactions: int | None = None
+
+
+@dataclass
+class Tally:
+    """What this run did, counted where it is committed."""
+
+    claimed: int = 0
+    committed: int = 0
+    finished: int = 0
+    refused: int = 0
+    skipped: int = 0
+    tokens: int = 0
+    handed_back: int = 0
+    seen: set[int] = field(default_factory=set)
+
+
+class Clerk:
+    """Keeps the engine supplied: the caller takes requests, puts completions, and never waits for SQL.
+
+    Everything claimed is committed or handed back by the time ``close`` returns.
+    """
+
+    def __init__(
+        self, store: InteractionStore, order: WorkOrder, *, heartbeat: Callable[[], None]
+    ) -> None:
+        self.tally = Tally()
+        self._store = store
+        self._order = order
+        self._heartbeat = heartbeat
+        self._steps = {step.name: step for step in order.workflow.steps}
+        self._ancestors = ancestors_of(order.workflow)
+        self._changed = threading.Condition()
+        self._ready: deque[tuple[Claim, GenerationRequest]] = deque()
+        self._in_flight: dict[int, tuple[Claim, GenerationRequest]] = {}
+        self._finished: list[Completion] = []
+        self._model: str | None = None
+        self._window = 0
+        self._dry = True
+        self._busy = False
+        self._closing = False
+        self._error: BaseException | None = None
+        self._next_beat = 0.0
+        self._thread = threading.Thread(target=self._run, name="clerk", daemon=True)
+        self._thread.start()
+
+    # the caller's side
+
+    def open(self, model: str, window: int) -> None:
+        """Starts to claim for ``model``, up to ``window`` requests ahead of the engine."""
+        with self._changed:
+            self._model, self._window, self._dry = model, window, False
+            self._changed.notify_all()
+
+    def take(self, limit: int) -> list[GenerationRequest]:
+        """Up to ``limit`` requests; empty when the model has nothing left to do.
+
+        Waits for what was put to be committed, since that may make more interactions ready.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._error or len(self._ready) >= limit or self._idle())
+            self._raise_error()
+            count = min(limit, len(self._ready))
+            return [self._ready.popleft()[1] for _ in range(count)]
+
+    def put(self, completion: Completion) -> None:
+        with self._changed:
+            self._raise_error()
+            self._finished.append(completion)
+            self._changed.notify_all()
+
+    def refuse(self, request: GenerationRequest, error: EngineError) -> None:
+        """Ends a request that the engine would not take."""
+        self.put(Completion(request.request_id, "", "error", 0, 0, 0.0, error))
+
+    @property
+    def budget_spent(self) -> bool:
+        limit = self._order.max_interactions
+        return limit is not None and len(self.tally.seen) >= limit
+
+    def close(self) -> None:
+        """Commits what was put and hands back every other claim."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+        if self._error is None:
+            self.tally.handed_back += patiently(
+                lambda: self._store.reclaim_run(self._order.run_id)
+            )
+        self._raise_error()
+
+    # the thread's side
+
+    def _run(self) -> None:
+        try:
+            while self._turn():
+                pass
+        except BaseException as error:  # handed to the caller, which raises it
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _turn(self) -> bool:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            self._changed.wait_for(self._has_work, timeout=_HEARTBEAT_SECONDS)
+            finished, self._finished = self._finished, []
+            if self._closing and not finished:
+                return False
+            model = None if self._closing else self._model
+            want = self._window - len(self._ready) if self._wants_claims() else 0
+            self._busy = bool(finished or want)
+        self._beat()
+        if finished:
+            self._commit([self._conclude(completion) for completion in finished])
+        if model is not None and want > 0:
+            self._claim(model, want)
+        return True
+
+    def _has_work(self) -> bool:
+        return bool(self._finished) or self._closing or self._wants_claims()
+
+    def _wants_claims(self) -> bool:
+        open_for_more = self._model is not None and not self._dry and not self.budget_spent
+        return open_for_more and len(self._ready) < self._window
+
+    def _idle(self) -> bool:
+        return not (self._finished or self._busy or self._wants_claims())
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._next_beat:
+            return
+        self._next_beat = time.monotonic() + _HEARTBEAT_SECONDS
+        patiently(self._heartbeat)
+        ids = list(self._in_flight)
+        if ids:
+            order = self._order
+            patiently(lambda: self._store.extend_leases(order.run_id, ids, LEASE_SECONDS))
+
+    def _claim(self, model: str, want: int) -> None:
+        order = self._order
+        if order.max_interactions is not None:
+            want = min(want, order.max_interactions - len(self.tally.seen))
+        claims = patiently(
+            lambda: self._store.claim(
+                order.scope,
+                model,
+                run_id=order.run_id,
+                limit=want,
+                lease_seconds=LEASE_SECONDS,
+                steps=order.steps,
+                subject_ids=order.subject_ids,
+                ancestors_of=self._ancestors,
+            )
+        )
+        prepared: list[tuple[Claim, GenerationRequest]] = []
+        ended: list[Result] = []
+        for claim in claims:
+            request = prepare(self._steps[claim.step], claim)
+            if isinstance(request, Result):
+                ended.append(request)
+            else:
+                prepared.append((claim, request))
+        self.tally.claimed += len(claims)
+        self.tally.seen.update(claim.interaction_id for claim in claims)
+        with self._changed:
+            self._in_flight |= {claim.interaction_id: (claim, request) for claim, request in prepared}
+            self._ready.extend(prepared)
+            self._dry = len(claims) < want
+        if ended:
+            self._commit(ended)
+
+    def _conclude(self, completion: Completion) -> Result:
+        claim, request = self._in_flight[completion.request_id]
+        return conclude(self._steps[claim.step], claim, request, completion, datetime.now(UTC))
+
+    def _commit(self, results: list[Result]) -> None:
+        order = self._order
+        report: CommitReport = patiently(
+            lambda: self._store.commit(order.run_id, results, self._advance)
+        )
+        self.tally.committed += report.committed
+        self.tally.refused += len(report.refused)
+        self.tally.skipped += report.skipped
+        self.tally.finished += sum(result.status.final for result in results) - len(report.refused)
+        self.tally.tokens += sum(result.output_tokens for result in results)
+        if report.refused:
+            _log.warning("refused late results of interactions %s", list(report.refused))
+        with self._changed:
+            for result in results:
+                self._in_flight.pop(result.interaction_id, None)
+            self._dry = False
+
+    def _advance(self, states: Mapping[str, StepState]) -> Mapping[str, Transition]:
+        return advance(self._order.workflow, states)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """A store call, repeated while the database is away, then InfrastructureError."""
+    return with_retries(call, seconds=_DATABASE_PATIENCE_SECONDS)

@@ -1,0 +1,129 @@
+"""What Dagster knows of our runs: who is queued, who died. Its internals are touched here only."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import dagster as dg
+import sqlalchemy as sa
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._utils.error import SerializableErrorInfo
+from dagster._utils.interrupts import capture_interrupts
+
+from resources.locks import LockSpace, is_held
+
+_HEARTBEAT_FRESH_SECONDS = 90.0
+"""The daemon writes one every 30 s."""
+_STARTUP_SECONDS = 60.0
+"""A run that was started but has not reached its first step may take this long to import."""
+
+_WAITING = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+]
+
+
+def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> bool:
+    """Whether a daemon that starts queued runs has given a sign of life lately."""
+    beat = instance.get_daemon_heartbeats().get("QUEUED_RUN_COORDINATOR")
+    age = (now if now is not None else time.time()) - beat.timestamp if beat else None
+    return age is not None and age < _HEARTBEAT_FRESH_SECONDS
+
+
+def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
+    """The id of a run of the partition that waits for a slot or is about to begin, if any."""
+    records = instance.get_run_records(
+        dg.RunsFilter(
+            statuses=[*_WAITING, dg.DagsterRunStatus.STARTED], tags={PARTITION_NAME_TAG: partition}
+        ),
+        limit=50,
+    )
+    for record in records:
+        run = record.dagster_run
+        if run.asset_selection and not any(
+            key.path[0] == workflow for key in run.asset_selection
+        ):
+            continue
+        if run.status == dg.DagsterRunStatus.STARTED:
+            young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
+            if not young:
+                continue
+        return run.run_id
+    return None
+
+
+def fail_dead_runs(
+    instance: dg.DagsterInstance, engine: sa.Engine, log: Callable[[str], None]
+) -> None:
+    """Marks runs failed that Dagster believes started and whose process is gone.
+
+    Every run of ours holds the advisory lock of its id from its first step on.
+    """
+    records = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]),
+        limit=100,
+    )
+    with engine.connect() as connection:
+        for record in records:
+            run = record.dagster_run
+            young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
+            if young or is_held(connection, LockSpace.RUN, run.run_id):
+                continue
+            fail_run(instance, run.run_id, log)
+
+
+def fail_run(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], None]) -> None:
+    """Marks one run failed if Dagster does not know its end yet."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and not run.is_finished:
+        instance.report_run_failed(run, "The process of this run ended without a word.")
+        log(f"run {run_id} is dead: marked as failed, its work goes on here")
+
+
+INTERRUPTIONS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
+
+
+def interruptible() -> AbstractContextManager[None]:
+    """SIGINT and SIGTERM end the running step in order, as under the `dagster` command."""
+    return capture_interrupts()
+
+
+def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a step of the run ended by a signal."""
+    names = {kind.__name__ for kind in INTERRUPTIONS}
+    return any(error.cls_name in names for error in _step_errors(result))
+
+
+def why_failed(result: dg.ExecuteInProcessResult) -> tuple[str | None, int]:
+    """The sentence and the exit code of the first failed step; (None, 0) after success."""
+    if result.success:
+        return None, 0
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        data = event.step_failure_data
+        user = data.user_failure_data
+        if user is not None and user.description:
+            code = user.metadata.get("exit_code")
+            return user.description, int(code.value) if code else 1
+        if data.error is not None:
+            return _first_cause(data.error), 1
+    return "the run failed without a failed step; look with `dagster dev`", 1
+
+
+def _step_errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+    errors = []
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            errors += [event.step_failure_data.error]
+            if event.step_failure_data.error.cause:
+                errors.append(event.step_failure_data.error.cause)
+    return errors
+
+
+def _first_cause(error: SerializableErrorInfo) -> str:
+    while error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split())

@@ -1,0 +1,102 @@
+"""What a run of a stage would do: interactions, groups, loads, memory, time. Generates nothing."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from forge_assets.interactions.ingest import SourceFacts, check_fields, look_at_subjects
+from forge_assets.interactions.inputs import present_weights
+from forge_assets.interactions.status import stage_counts
+from forge_assets.project import WorkflowPlan
+from forge_assets.stages import Stage
+from resources.interaction_store import InteractionStore
+from resources.stage_counts import StageCounts
+
+_WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 4}
+"""Bytes a parameter; auto may turn out to be float32."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Interactions that may share a forward pass."""
+
+    model: str
+    steps: tuple[str, ...]
+    at_most: int
+    """Branches that are not taken make it fewer."""
+    memory_bytes: int | None
+    """Of the model's parameters; None until the weights are converted."""
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The answer of `forge plan`."""
+
+    partition: str
+    subjects: int
+    interactions_at_most: int
+    done: int
+    groups: tuple[Group, ...]
+    loads: int
+    seconds: float | None
+    """From the rate of the stages that ran; None before any did."""
+    measured_on: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def dry_run(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> DryRun:
+    """ConfigurationError when the plan does not build."""
+    facts = look_at_subjects(plan.project, store)
+    check_fields(plan, facts.fields)
+    counts = stage_counts(plan, store)
+    mine = next(row for row in counts if row.partition == stage.key)
+    subjects = mine.subjects or _in_range(facts, stage)
+    left = subjects * len(plan.steps) - mine.ended
+    groups = _groups(plan, subjects, store, stage)
+    seconds, measured_on = _prediction(counts, left)
+    return DryRun(
+        partition=stage.key,
+        subjects=subjects,
+        interactions_at_most=left,
+        done=mine.ended,
+        groups=groups,
+        loads=len(groups),
+        seconds=seconds,
+        measured_on=measured_on,
+    )
+
+
+def _in_range(facts: SourceFacts, stage: Stage) -> int:
+    return max(0, min(facts.subjects, stage.end) - stage.first)
+
+
+def _groups(
+    plan: WorkflowPlan, subjects: int, store: InteractionStore, stage: Stage
+) -> tuple[Group, ...]:
+    """By model; a model whose interactions have all ended has no group."""
+    done: Counter[str] = Counter()
+    for step in store.step_counts(plan.project.scope(plan.workflow, stage)):
+        done[step.step] += step.attempted + step.skipped
+    groups = []
+    for model in plan.models:
+        steps = tuple(step.name for step in plan.ordered if step.model == model)
+        left = sum(max(0, subjects - done[name]) for name in steps)
+        if left:
+            groups.append(Group(model, steps, left, _memory(plan, model)))
+    return tuple(groups)
+
+
+def _memory(plan: WorkflowPlan, model: str) -> int | None:
+    weights = present_weights(plan.project, model)
+    width = _WIDTH[plan.project.config.models[model].dtype]
+    return weights.parameters * width if weights else None
+
+
+def _prediction(counts: list[StageCounts], left: int) -> tuple[float | None, str | None]:
+    """Seconds for what is left at the rate of the latest stage that did some work."""
+    for row in reversed(counts):
+        if row.ended and row.working_seconds:
+            return left * row.working_seconds / row.ended, row.partition
+    return None, None

@@ -1,0 +1,83 @@
+"""Reads the configured source into the store and says what was passed over."""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from forge_assets.project import Project, WorkflowPlan
+from forge_assets.workflow.plan import subject_fields
+from resources.errors import ConfigurationError
+from resources.interaction_store import IngestReport, InteractionStore
+from resources.subject_record import BadRecord, SubjectRecord
+from resources.subject_sources import read_records
+
+_SHOWN = 20
+
+
+@dataclass
+class Ingestion:
+    """``report`` is what the store changed; ``bad`` holds the first few records passed over."""
+
+    report: IngestReport = field(default_factory=IngestReport)
+    bad: list[BadRecord] = field(default_factory=list)
+    bad_count: int = 0
+
+
+def ingest_subjects(
+    project: Project, store: InteractionStore, say: Callable[[str], None]
+) -> Ingestion:
+    """Idempotent: stable keys, ordinals only appended. ConfigurationError if nothing valid is there."""
+    ingestion = Ingestion()
+
+    def valid_records() -> Iterator[SubjectRecord]:
+        for record in read_records(project.config.subjects):
+            if isinstance(record, SubjectRecord):
+                yield record
+                continue
+            ingestion.bad_count += 1
+            if len(ingestion.bad) < _SHOWN:
+                ingestion.bad.append(record)
+                say(f"passed over {record.where}: {record.reason}")
+
+    dataset = project.config.dataset
+    ingestion.report = store.ingest(dataset, valid_records())
+    store.sync_stages(dataset, [(stage.key, stage.first, stage.end) for stage in project.stages])
+    last = project.stages[-1]
+    if ingestion.report.total > last.end:
+        say(
+            f"{ingestion.report.total} subjects exceed the last partition {last.key} (ends at"
+            f" {last.end}); raise batches.count in forge.yaml"
+        )
+    return ingestion
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """How many subjects there are, and the fields that any of them has."""
+
+    subjects: int
+    fields: frozenset[str]
+
+
+def look_at_subjects(project: Project, store: InteractionStore) -> SourceFacts:
+    """What the store holds of the source; read from the source itself when it was never ingested."""
+    dataset = project.config.dataset
+    count = store.subject_count(dataset)
+    if count:
+        return SourceFacts(count, frozenset(store.field_names(dataset)))
+    keys: set[str] = set()
+    fields: set[str] = set()
+    for record in read_records(project.config.subjects):
+        if isinstance(record, SubjectRecord):
+            keys.add(record.key)
+            fields.update(record.fields)
+    return SourceFacts(len(keys), frozenset(fields))
+
+
+def check_fields(plan: WorkflowPlan, known: Collection[str]) -> None:
+    """ConfigurationError for a template field that no subject has."""
+    unknown = sorted(subject_fields(plan.workflow) - set(known))
+    if unknown:
+        raise ConfigurationError(
+            f"{plan.workflow.path}: {{{unknown[0]}}} names a field that no subject has;"
+            f" the subjects have: {', '.join(sorted(known))}"
+        )

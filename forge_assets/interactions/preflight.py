@@ -1,0 +1,94 @@
+"""The pre-flight of a stage: criteria in, GO or NO-GO out. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from forge_assets.gate import Decision, Open, Refuse, Wait
+from resources.machine_limits import Criterion
+
+_WORDS = {"go": "GO", "no_go": "NO-GO", "not_applicable": "n/a"}
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Whether a stage may start, and every criterion behind the answer."""
+
+    stage: str
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def go(self) -> bool:
+        """Nothing refuses, and something was looked at at all."""
+        return bool(self.criteria) and not self.refusals
+
+    @property
+    def refusals(self) -> tuple[Criterion, ...]:
+        return tuple(one for one in self.criteria if one.status == "no_go")
+
+    def lines(self) -> list[str]:
+        """One aligned line per criterion, then the answer."""
+        width = max((len(one.name) for one in self.criteria), default=0)
+        found = [
+            f"{_WORDS[one.status]:<5}  {one.name:<{width}}  {one.detail}" for one in self.criteria
+        ]
+        answer = "GO" if self.go else "NO-GO"
+        names = ", ".join(one.name for one in self.refusals)
+        return [*found, f"{answer} for {self.stage}" + (f": {names}" if names else "")]
+
+    def as_json(self) -> dict[str, Any]:
+        criteria = [asdict(one) for one in self.criteria]
+        return {"stage": self.stage, "go": self.go, "criteria": criteria}
+
+
+def evaluate_preflight(
+    stage: str,
+    *,
+    plan: str | None,
+    plan_error: str | None,
+    gate: Decision | None,
+    previous: str | None,
+    weights: Mapping[str, str | None],
+    machine: Sequence[Criterion],
+) -> Preflight:
+    """Judge a stage.
+
+    ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None when
+    it could not be evaluated; ``previous`` None for the first stage. ``weights`` maps each model key
+    to what its converted copy is, None when there is none. ``machine`` is judged already.
+    """
+    return Preflight(
+        stage,
+        (
+            _plan(plan, plan_error),
+            _gate(gate, previous),
+            *(_weights(model, found) for model, found in weights.items()),
+            *machine,
+        ),
+    )
+
+
+def _plan(plan: str | None, error: str | None) -> Criterion:
+    if error is not None or plan is None:
+        return Criterion("plan", "no_go", error or "could not be built")
+    return Criterion("plan", "go", plan)
+
+
+def _gate(gate: Decision | None, previous: str | None) -> Criterion:
+    name = "previous stage"
+    match gate:
+        case Open():
+            detail = f"{previous} passed" if previous else "none before this one"
+            return Criterion(name, "go" if previous else "not_applicable", detail)
+        case Wait(reason) | Refuse(reason):
+            return Criterion(name, "no_go", reason)
+        case _:
+            return Criterion(name, "no_go", "could not be evaluated")
+
+
+def _weights(model: str, found: str | None) -> Criterion:
+    name = f"weights {model}"
+    if found is None:
+        fix = "not converted on this machine yet; `forge run` and the asset model_weights do it"
+        return Criterion(name, "no_go", fix)
+    return Criterion(name, "go", found)

@@ -1,0 +1,80 @@
+"""Which runs are alive: each holds an advisory lock of its id, and a run whose lock is free is dead."""
+
+import os
+import socket
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from resources.interaction_store import EndState, InteractionStore, RunRow, StageScope
+from resources.locks import LockSpace, SessionLock, is_held
+
+_held: dict[str, SessionLock] = {}
+"""Run locks of this process, kept until the run's last stage is closed or the process ends."""
+_open: dict[str, set[StageScope]] = {}
+"""The stages that each run of this process works on: one run may hold several workflows."""
+
+
+def hold(engine: sa.Engine, run_id: str) -> None:
+    """Takes the run's lock, if this process has not got it yet."""
+    _held.setdefault(run_id, SessionLock(engine, LockSpace.RUN, run_id)).try_acquire()
+
+
+def announce_run(
+    engine: sa.Engine, store: InteractionStore, run_id: str, scope: StageScope
+) -> None:
+    """Takes the run's lock, then writes its row: a row without its lock is a dead run."""
+    hold(engine, run_id)
+    _open.setdefault(run_id, set()).add(scope)
+    store.register_run(run_id, scope, pid=os.getpid(), host=socket.gethostname())
+
+
+def keep_alive(run_id: str) -> None:
+    """Takes the lock again if the connection that held it was cut."""
+    if run_id in _held:
+        _held[run_id].try_acquire()
+
+
+def close_run(
+    store: InteractionStore,
+    run_id: str,
+    scope: StageScope,
+    state: EndState,
+    reason: str | None = None,
+) -> None:
+    """Ends the run's work on the stage; its lock goes with the last one."""
+    store.end_run(run_id, scope, state, reason)
+    stages = _open.get(run_id, set())
+    stages.discard(scope)
+    if not stages and run_id in _held:
+        _held.pop(run_id).release()
+
+
+def running_runs(
+    engine: sa.Engine, store: InteractionStore, scope: StageScope
+) -> tuple[list[RunRow], list[RunRow]]:
+    """The stage's open runs as (alive, dead): those whose lock is held, and those whose lock is free."""
+    # Rows first: a run takes its lock before it writes its row, so a row without a lock is dead.
+    rows = store.runs(scope, states=["running"])
+    alive: list[RunRow] = []
+    dead: list[RunRow] = []
+    with engine.connect() as connection:
+        for run in rows:
+            held = is_held(connection, LockSpace.RUN, run.run_id)
+            (alive if held else dead).append(run)
+    return alive, dead
+
+
+def bury_dead_runs(
+    engine: sa.Engine,
+    store: InteractionStore,
+    scope: StageScope,
+    report: Callable[[str], None],
+) -> int:
+    """Reclaims the leases of runs that died; ``report`` is told each run id. Returns their number."""
+    _, dead = running_runs(engine, store, scope)
+    for run in dead:
+        store.reclaim_run(run.run_id)
+        store.end_run(run.run_id, scope, "dead", "its process ended without closing the run")
+        report(run.run_id)
+    return len(dead)

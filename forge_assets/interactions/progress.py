@@ -1,0 +1,46 @@
+"""Progress lines with the time left, from the rate measured in this run."""
+
+import time
+from collections.abc import Callable
+
+from forge_assets.interactions.clerk import Tally
+
+_EVERY_SECONDS = 10.0
+
+
+class Progress:
+    """Says every few seconds how far the run is."""
+
+    def __init__(
+        self,
+        stage: str,
+        open_at_start: int,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stage = stage
+        self._open_at_start = open_at_start
+        self._say = say
+        self._clock = clock
+        self._started = clock()
+        self._next = self._started + _EVERY_SECONDS
+
+    def __call__(self, model: str, tally: Tally) -> None:
+        if self._clock() >= self._next:
+            self._next = self._clock() + _EVERY_SECONDS
+            self._say(self.line(model, tally))
+
+    def line(self, model: str, tally: Tally) -> str:
+        """``ramp-50: 80 of 200 interactions ended (40 %), 143 a minute, 0:50 left at most, model m``"""
+        elapsed = self._clock() - self._started
+        ended = tally.finished + tally.skipped
+        share = ended / self._open_at_start if self._open_at_start else 1.0
+        text = (
+            f"{self._stage}: {ended} of {self._open_at_start} interactions ended ({share:.0%}),"
+            f" {60 * tally.finished / elapsed if elapsed else 0:.0f} generated a minute"
+        )
+        if 0 < ended < self._open_at_start:
+            # Branches not taken end without work, so this is an upper bound.
+            left = (self._open_at_start - ended) * elapsed / ended
+            text += f", {int(left // 60)}:{int(left % 60):02d} left at most"
+        return f"{text}, model {model}"

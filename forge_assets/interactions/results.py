@@ -1,0 +1,59 @@
+"""The files of a stage: one row per subject as Parquet, and the report."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from forge_assets.interactions.stage_run import StageRun
+
+
+def write_results(run: StageRun) -> dg.MaterializeResult:
+    """Writes results.parquet, report.md and report.json of the stage; complete or not at all."""
+    folder = run.plan.project.output / run.plan.workflow.name / run.stage.key
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [flat_row(row) for row in run.store.result_rows(run.scope)]
+    _replace(folder / "results.parquet", lambda path: _write_parquet(rows, path))
+    counts = run.counts()[run.stage.key]
+    return dg.MaterializeResult(
+        metadata={
+            "results": dg.MetadataValue.path(str(folder / "results.parquet")),
+            "subjects": counts.subjects,
+            "completed": counts.completed,
+            "rejected": counts.rejected,
+            "failed": counts.failed,
+            "skipped": counts.skipped,
+            "model loads": counts.model_loads,
+        }
+    )
+
+
+def flat_row(row: dict[str, Any]) -> dict[str, Any]:
+    """key, ordinal, fields as JSON, and per step: status, output, parsed as JSON, reason."""
+    flat = {
+        "key": row["key"],
+        "ordinal": row["ordinal"],
+        "fields": json.dumps(row["fields"], ensure_ascii=False, sort_keys=True),
+    }
+    for step, state in row["steps"].items():
+        for name, value in state.items():
+            text = json.dumps(value, ensure_ascii=False) if name == "parsed" and value else value
+            flat[f"{step}.{name}"] = text
+    return flat
+
+
+def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    table = pa.table({name: [row.get(name) for row in rows] for name in columns})
+    pq.write_table(table, path)
+
+
+def _replace(path: Path, write: Any) -> None:
+    """A reader sees the old file or the new one, never half of it."""
+    scratch = path.with_suffix(path.suffix + ".part")
+    write(scratch)
+    scratch.replace(path)

@@ -1,0 +1,270 @@
+"""One run of one stage: enter by the gate, plan, do the wave, leave. Thin assets call this."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+import sqlalchemy as sa
+
+from forge_assets.gate import Refuse, RunLiveness, Wait, evaluate_gate
+from forge_assets.interactions import dagster_runs, presence
+from forge_assets.interactions.clerk import Tally, WorkOrder
+from forge_assets.interactions.ingest import check_fields, ingest_subjects
+from forge_assets.interactions.progress import Progress
+from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
+from forge_assets.project import WorkflowPlan
+from forge_assets.stages import Stage, previous_stage
+from forge_assets.workflow.plan import advance
+from resources.errors import Refusal
+from resources.gpu.engines.base import Engine
+from resources.gpu.resource import GpuResource
+from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
+from resources.locks import LockSpace, SessionLock
+from resources.machine import Limits, Monitor, criteria, take_sample
+from resources.stage_counts import StageCounts
+
+_POLL_SECONDS = 1.0
+_SAY_EVERY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Limited:
+    """What ``--max-subjects`` and ``--max-interactions`` leave of a stage."""
+
+    max_subjects: int | None = None
+    max_interactions: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.max_subjects is not None or self.max_interactions is not None
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """Everything that one run needs to work on one stage of one workflow."""
+
+    plan: WorkflowPlan
+    stage: Stage
+    engine: sa.Engine
+    store: InteractionStore
+    instance: dg.DagsterInstance
+    run_id: str
+    say: Callable[[str], None]
+
+    @property
+    def scope(self) -> StageScope:
+        return self.plan.project.scope(self.plan.workflow, self.stage)
+
+    # before the wave
+
+    def enter(self) -> None:
+        """Returns when the stage may run; Refusal says why it may not."""
+        presence.announce_run(self.engine, self.store, self.run_id, self.scope)
+        self._have_subjects()
+        self._wait(self._gate, "gate")
+        self._check_machine()
+
+    def counts(self) -> dict[str, StageCounts]:
+        """By partition key."""
+        dataset, workflow = self.scope.dataset, self.scope.workflow
+        rows = self.store.stage_counts(dataset, workflow, self.plan.versions)
+        return {row.partition: row for row in rows}
+
+    def bury_dead(self) -> int:
+        """Ends runs of this stage, and of the one before, whose process is gone."""
+        dagster_runs.fail_dead_runs(self.instance, self.engine, self.say)
+        buried = 0
+        for scope in self._scopes_to_watch():
+            buried += presence.bury_dead_runs(
+                self.engine,
+                self.store,
+                scope,
+                lambda run_id: dagster_runs.fail_run(self.instance, run_id, self.say),
+            )
+        return buried
+
+    def _scopes_to_watch(self) -> list[StageScope]:
+        project, workflow = self.plan.project, self.plan.workflow
+        before = previous_stage(project.stages, self.stage)
+        stages = [self.stage] if before is None else [before, self.stage]
+        return [project.scope(workflow, stage) for stage in stages]
+
+    def _have_subjects(self) -> None:
+        project = self.plan.project
+        if not self.store.subject_count(project.config.dataset):
+            ingest_subjects(project, self.store, self.say)
+        stages = [(stage.key, stage.first, stage.end) for stage in project.stages]
+        self.store.sync_stages(project.config.dataset, stages)
+        check_fields(self.plan, self.store.field_names(project.config.dataset))
+
+    def _gate(self) -> str | None:
+        """None when the gate is open, the reason to wait, or Refusal."""
+        self.bury_dead()
+        counts = self.counts()
+        before = previous_stage(self.plan.project.stages, self.stage)
+        decision = evaluate_gate(
+            counts[self.stage.key],
+            counts[before.key] if before else None,
+            self._liveness(before) if before else RunLiveness(),
+            self.plan.project.config.thresholds,
+        )
+        if isinstance(decision, Refuse):
+            raise Refusal(decision.reason)
+        return decision.reason if isinstance(decision, Wait) else None
+
+    def _liveness(self, stage: Stage) -> RunLiveness:
+        """What is known of the runs of another stage."""
+        scope = self.plan.project.scope(self.plan.workflow, stage)
+        alive, _ = presence.running_runs(self.engine, self.store, scope)
+        return RunLiveness(
+            working=alive[0].run_id if alive else None,
+            queued=dagster_runs.queued_run(self.instance, stage.key, self.plan.workflow.name),
+            daemon_alive=dagster_runs.daemon_is_alive(self.instance),
+            asked_for=bool(self.store.runs(scope)),
+        )
+
+    def _wait(self, reason_to_wait: Callable[[], str | None], what: str) -> None:
+        patience = self.plan.project.config.gate_wait
+        started = time.monotonic()
+        say_next = started
+        while (reason := reason_to_wait()) is not None:
+            now = time.monotonic()
+            if now - started > patience:
+                raise Refusal(f"gave up at the {what} after {patience:.0f} s (gate_wait): {reason}")
+            if now >= say_next:
+                self.say(reason)
+                say_next = now + _SAY_EVERY_SECONDS
+            presence.keep_alive(self.run_id)
+            time.sleep(_POLL_SECONDS)
+
+    def _check_machine(self) -> None:
+        broken = [
+            criterion
+            for criterion in criteria(
+                take_sample(self.engine), self.limits, self._gpu_configured
+            )
+            if criterion.status == "no_go"
+        ]
+        if broken:
+            details = "; ".join(f"{criterion.name}: {criterion.detail}" for criterion in broken)
+            raise Refusal(f"{self.stage.key} refused: {details}")
+
+    @property
+    def _gpu_configured(self) -> bool:
+        models = self.plan.project.config.models
+        return any(models[key].device.startswith("cuda") for key in self.plan.models)
+
+    @property
+    def limits(self) -> Limits:
+        limits = self.plan.project.config.preflight
+        return Limits(
+            max_gpu_memory=limits.max_gpu_memory,
+            max_db_connections=limits.max_db_connections,
+            min_available_memory_gb=limits.min_available_memory_gb,
+        )
+
+    def leave(self, state: EndState, reason: str | None = None) -> None:
+        """Ends the run: finished, cut_short or failed. Only the first call counts."""
+        presence.close_run(self.store, self.run_id, self.scope, state, reason)
+
+    # the wave
+
+    def work(self, steps: frozenset[str], limited: Limited, gpu: GpuResource) -> WaveOutcome:
+        """Does the selected steps of the stage. Refusal when their parents are unfinished."""
+        self.store.plan_stage(
+            self.scope,
+            self.plan.steps,
+            advance=lambda states: advance(self.plan.workflow, states),
+        )
+        self._parents_are_finished(steps)
+        order = WorkOrder(
+            self.scope,
+            self.plan.workflow,
+            self.run_id,
+            steps,
+            subject_ids=self._subjects(limited),
+            max_interactions=limited.max_interactions,
+        )
+        if not self._open_work(order).total:
+            return WaveOutcome(Tally(), OpenWork(), halted=None)
+        with self._device(steps, gpu):
+            # Another run may have had the device for hours.
+            self._wait(self._gate, "gate")
+            monitor = Monitor(
+                self.engine,
+                self.limits,
+                self.run_id,
+                self.store.add_samples,
+                gpu_configured=self._gpu_configured,
+            )
+            with monitor:
+                return run_wave(self.store, order, self._hooks(order, gpu, monitor))
+
+    def unfinished(self) -> int:
+        """Interactions of the stage that have not ended."""
+        return self.store.open_work(self.scope).total
+
+    def _open_work(self, order: WorkOrder) -> OpenWork:
+        return self.store.open_work(order.scope, order.steps, order.subject_ids)
+
+    def _subjects(self, limited: Limited) -> frozenset[int] | None:
+        if limited.max_subjects is None:
+            return None
+        return frozenset(self.store.unfinished_subject_ids(self.scope, limited.max_subjects))
+
+    def _parents_are_finished(self, steps: frozenset[str]) -> None:
+        parents = {need for step in self.plan.ordered if step.name in steps for need in step.needs}
+        unfinished = self.store.unfinished_parents(self.scope, parents - steps)
+        if unfinished:
+            named = ", ".join(f"{name} ({count})" for name, count in sorted(unfinished.items()))
+            raise Refusal(
+                f"{self.stage.key}: the selected steps need others that are unfinished: {named};"
+                " select these too"
+            )
+
+    def _hooks(self, order: WorkOrder, gpu: GpuResource, monitor: Monitor) -> WaveHooks:
+        return WaveHooks(
+            engine=lambda key: self._load(gpu, key),
+            resident=gpu.resident,
+            heartbeat=lambda: presence.keep_alive(self.run_id),
+            breach=monitor.breach,
+            progress=Progress(self.stage.key, self._open_work(order).total, self.say),
+            reclaim_dead=self.bury_dead,
+        )
+
+    def _load(self, gpu: GpuResource, model: str) -> Engine:
+        """The model's engine; a load that this brought about is noted in the store."""
+        before = len(gpu.loads())
+        engine = gpu.engine(model, self.plan.project.config.models[model])
+        for load in gpu.loads()[before:]:
+            self.say(
+                f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
+                f" {load.bytes / 1e6:.0f} MB in {load.seconds:.1f} s, from {load.tier}"
+            )
+            self.store.add_load(self.run_id, load.model, load.seconds, load.bytes, load.tier)
+        return engine
+
+    @contextmanager
+    def _device(self, steps: frozenset[str], gpu: GpuResource) -> Iterator[None]:
+        """Holds the lock of every device that the steps use: one engine at a time on a device."""
+        models = self.plan.project.config.models
+        keys = {step.model for step in self.plan.ordered if step.name in steps}
+        devices = sorted({gpu.device(models[key]) for key in keys})
+        locks = [
+            SessionLock(self.engine, LockSpace.DEVICE, f"{socket.gethostname()}/{device}")
+            for device in devices
+        ]
+        try:
+            for device, lock in zip(devices, locks, strict=True):
+                reason = f"{self.stage.key} waits for {device}, which another run is using"
+                self._wait(lambda lock=lock, reason=reason: self._lock_reason(lock, reason), device)
+            yield
+        finally:
+            for lock in locks:
+                lock.release()
+
+    def _lock_reason(self, lock: SessionLock, reason: str) -> str | None:
+        return None if lock.try_acquire() else reason
+

@@ -1,0 +1,228 @@
+"""The nouns of a workflow file: a step, how it generates, what its output must be, when it runs."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import regex
+from jsonschema import Draft202012Validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from referencing import Registry
+
+from forge_assets.workflow.graph import Graph
+from forge_assets.workflow.json_schema import schema_fault
+
+Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"]
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+RESERVED_STEPS = ("gate", "results")
+"""Assets of every workflow beside its steps."""
+RESERVED_WORKFLOWS = ("launches", "model_weights", "monitor", "subjects")
+"""Assets that do not belong to a workflow."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GenerateParams(_Section):
+    """How the model continues the prompt. temperature 0 is greedy; the seed then has no effect."""
+
+    max_new_tokens: int = Field(default=128, gt=0, le=1_000_000)
+    temperature: float = Field(default=0.0, ge=0, le=100)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0)
+    """0 keeps every token."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
+    seed: int = Field(default=7, ge=0, lt=2**63)
+    stop: tuple[str, ...] = ()
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("an empty text would stop at once; remove it")
+        return value
+
+
+class OutputContract(_Section):
+    """What an output must be to count as completed; judged on the text without surrounding blanks.
+
+    An empty output is refused unless ``min_chars: 0`` is written. ``pattern`` is searched anywhere
+    in the text (anchor it with ``\\A`` and ``\\Z``). ``one_of`` wants exactly one of its texts.
+    """
+
+    min_chars: int = Field(default=1, ge=0)
+    max_chars: int | None = Field(default=None, ge=1)
+    pattern: str | None = Field(default=None, min_length=1)
+    json_schema: dict[str, Any] | None = None
+    one_of: tuple[str, ...] | None = None
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            regex.compile(value or "")
+        except regex.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        return value
+
+    @field_validator("json_schema")
+    @classmethod
+    def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        fault = schema_fault(value) if value is not None else None
+        if fault:
+            raise ValueError(fault)
+        return value
+
+    @field_validator("one_of")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is None:
+            return None
+        if not value:
+            raise ValueError("is empty; list the texts to choose from")
+        for choice in value:
+            if not choice or choice != choice.strip():
+                raise ValueError(f"'{choice}' is empty or has blanks around it; remove them")
+            if value.count(choice) > 1:
+                raise ValueError(f"'{choice}' stands here twice; remove one")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> "OutputContract":
+        if self.max_chars is not None and self.min_chars > self.max_chars:
+            raise ValueError(
+                f"min_chars {self.min_chars} is more than max_chars {self.max_chars}; no text fits"
+            )
+        if self.one_of is not None and (others := self.model_fields_set - {"one_of"}):
+            raise ValueError(f"one_of fixes the whole text; remove {', '.join(sorted(others))}")
+        return self
+
+    @property
+    def structured(self) -> bool:
+        """Whether an accepted output has a parsed value."""
+        return self.json_schema is not None or self.one_of is not None
+
+    @cached_property
+    def compiled_pattern(self) -> "regex.Pattern[str] | None":
+        return regex.compile(self.pattern) if self.pattern else None
+
+    @cached_property
+    def validator(self) -> Draft202012Validator | None:
+        """Checks the parsed value. The registry is empty: a validator must not fetch anything."""
+        if self.json_schema is None:
+            return None
+        return Draft202012Validator(self.json_schema, registry=Registry())
+
+
+class When(_Section):
+    """The branch condition of a step, on the parsed value of an ancestor.
+
+    ``path`` goes into that value, dotted, list positions as numbers; empty means the whole value,
+    for a one_of step the chosen text. ``in``: the value stands in the list ``value``. ``contains``:
+    the text holds the text ``value``, or the list holds ``value``.
+    """
+
+    step: str
+    path: str = ""
+    op: Operator
+    value: JsonValue
+
+    @field_validator("path")
+    @classmethod
+    def _parts(cls, value: str) -> str:
+        if value and "" in value.split("."):
+            raise ValueError(f"'{value}' has an empty part; write names with single dots between")
+        return value
+
+    @model_validator(mode="after")
+    def _suits(self) -> "When":
+        if self.op == "in" and not (isinstance(self.value, list) and self.value):
+            raise ValueError("op 'in' needs a list as value, such as [1, 2]")
+        if self.op in ("<", "<=", ">", ">=") and (
+            isinstance(self.value, bool) or not isinstance(self.value, int | float | str)
+        ):
+            raise ValueError(f"op '{self.op}' needs a number or a text as value")
+        return self
+
+
+class Step(_Section):
+    """One node of a workflow: one prompt, one model, one contract."""
+
+    name: str
+    model: str
+    prompt: str
+    system: str | None = None
+    generate: GenerateParams = GenerateParams()
+    output: OutputContract = OutputContract()
+    needs: tuple[str, ...] = ()
+    when: When | None = None
+    retries: int = Field(default=0, ge=0, le=100)
+    tolerate: bool = False
+    """Run although a need was rejected, failed or lost an ancestor; its names are then empty."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return _plain("step", value, RESERVED_STEPS)
+
+    @field_validator("prompt", "system")
+    @classmethod
+    def _has_text(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty; write what the model is asked")
+        return value
+
+
+class WorkflowFile(_Section):
+    """The top of a workflow file."""
+
+    workflow: str
+    steps: tuple[Step, ...]
+
+    @field_validator("workflow")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        return _plain("workflow", value, RESERVED_WORKFLOWS)
+
+    @field_validator("steps")
+    @classmethod
+    def _some(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        if not value:
+            raise ValueError("is empty; a workflow has at least one step")
+        return value
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A checked workflow. Steps stand in the order of the file."""
+
+    name: str
+    steps: tuple[Step, ...]
+    path: Path = field(default=Path(), compare=False)
+
+    @cached_property
+    def by_name(self) -> dict[str, Step]:
+        return {step.name: step for step in self.steps}
+
+    @cached_property
+    def graph(self) -> Graph:
+        return Graph({step.name: step.needs for step in self.steps})
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self.steps)
+
+
+def _plain(noun: str, value: str, reserved: tuple[str, ...]) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            f"'{value}' is no {noun} name; "
+            "begin with a lower case letter, then lower case letters, digits and _"
+        )
+    if value in reserved:
+        raise ValueError(f"'{value}' is a name of the pipeline itself; choose another")
+    return value

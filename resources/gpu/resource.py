@@ -1,0 +1,59 @@
+"""The Dagster resource over the process-wide model cache."""
+
+from threading import Lock
+
+import dagster as dg
+
+from resources.gpu.devices import DeviceReport, probe
+from resources.gpu.dtype_probe import choose_device
+from resources.gpu.engines.base import Engine
+from resources.gpu.model_cache import ModelCache, ModelLoad
+from resources.gpu.model_config import ModelConfig
+from resources.gpu.weights import WeightsInfo, ensure_weights, weights_present
+
+_lock = Lock()
+_cache: ModelCache | None = None
+
+
+def process_cache() -> ModelCache:
+    """The one model cache of this process: Dagster copies resources, models must not be copied."""
+    global _cache
+    with _lock:
+        if _cache is None:
+            _cache = ModelCache()
+        return _cache
+
+
+class GpuResource(dg.ConfigurableResource):
+    """Engines by model key, and what the devices and the weights are like."""
+
+    def engine(self, model_key: str, config: ModelConfig) -> Engine:
+        """The model's engine, loaded once per process."""
+        return process_cache().get(model_key, config)
+
+    def resident(self) -> list[str]:
+        """Keys of the models that are loaded now."""
+        return process_cache().resident()
+
+    def device(self, config: ModelConfig) -> str:
+        """Where the model runs, as torch names it. Imports torch and transformers."""
+        import transformers  # noqa: F401  # paid here, so that the first claim does not wait for it
+
+        return str(choose_device(config.device))
+
+    def loads(self) -> list[ModelLoad]:
+        """Every load of this process so far."""
+        return list(process_cache().loads)
+
+    def evictions(self) -> int:
+        return process_cache().evictions
+
+    def ensure_weights(self, model_key: str, config: ModelConfig) -> WeightsInfo:
+        """Convert the model's weights unless that is done."""
+        return ensure_weights(config.source, None, config.revision, model_key)
+
+    def weights_present(self, model_key: str, config: ModelConfig) -> WeightsInfo | None:
+        return weights_present(config.source, None, config.revision, model_key)
+
+    def devices(self, configured: str = "auto") -> DeviceReport:
+        return probe(configured)

@@ -1,0 +1,1 @@
+"""Sensors: thin decorators over pure functions with an injected clock."""

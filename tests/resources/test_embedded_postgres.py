@@ -1,0 +1,388 @@
+"""The embedded server's life: starts, ends, kills, places. Each test in a home of its own."""
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from resources.postgres_instance import PostgresInstance, locate
+from tests.postgres import in_temporary_home, remove_instance
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+WAIT_SECONDS = 60
+
+# A user of the database: connects, says so, and lives until its standard input closes.
+USER = """
+import sys
+import psycopg2
+import sqlalchemy
+from resources.database import create_engine, database_url
+engine = create_engine(database_url())
+with engine.connect() as connection:
+    print(connection.exec_driver_sql("SELECT current_database()").scalar(), flush=True)
+for line in sys.stdin:
+    with engine.connect() as connection:
+        print(connection.exec_driver_sql(line).scalar(), flush=True)
+"""
+
+
+class Home:
+    """A user's home with an embedded server of its own, and the processes that use it."""
+
+    def __init__(self, folder: Path, project_root: Path = PROJECT_ROOT) -> None:
+        self.folder = folder
+        self.environment = (
+            os.environ | in_temporary_home(folder) | {"PYTHONPATH": str(project_root)}
+        )
+        self.environment.pop("FORGE_DATABASE_URL", None)
+        self.instance = locate(project_root, folder / "data" / "forge-assets")
+        self.users: list[subprocess.Popen[str]] = []
+
+    def start_user(self) -> "subprocess.Popen[str]":
+        user = subprocess.Popen(
+            [sys.executable, "-c", USER],
+            cwd="/",
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.users.append(user)
+        return user
+
+    def connected_user(self) -> "subprocess.Popen[str]":
+        user = self.start_user()
+        assert answer(user) == "forge"
+        return user
+
+    def process(self, name: str) -> psutil.Process:
+        pid = self.instance.state()[name]
+        assert isinstance(pid, int)
+        return psutil.Process(pid)
+
+    def processes(self) -> list[psutil.Process]:
+        return [self.process("keeper"), self.process("postmaster")]
+
+    def close(self) -> None:
+        for user in self.users:
+            user.kill()
+            user.communicate()
+        if self.instance.folder.exists():
+            remove_instance(self.instance)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    found = Home(tmp_path)
+    yield found
+    found.close()
+
+
+def answer(user: "subprocess.Popen[str]") -> str:
+    """The user's next line; its error when it ended instead."""
+    assert user.stdout is not None
+    assert user.stderr is not None
+    return user.stdout.readline().strip() or user.stderr.read()
+
+
+def ask(user: "subprocess.Popen[str]", query: str) -> str:
+    assert user.stdin is not None
+    user.stdin.write(query + "\n")
+    user.stdin.flush()
+    return answer(user)
+
+
+def end(user: "subprocess.Popen[str]") -> None:
+    user.communicate(timeout=WAIT_SECONDS)
+    assert user.returncode == 0
+
+
+def assert_end(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=WAIT_SECONDS)
+    assert not alive
+
+
+def test_last_user_ends_the_server(home: Home) -> None:
+    first, second = home.connected_user(), home.connected_user()
+    processes = home.processes()
+    end(first)
+    assert ask(second, "SELECT 1") == "1"
+    end(second)
+    assert_end(processes)
+    assert not (home.instance.data / "postmaster.pid").exists()
+
+
+def test_rows_outlive_the_server(home: Home) -> None:
+    user = home.connected_user()
+    ask(user, "CREATE TABLE kept AS SELECT 7 AS number; COMMIT; SELECT 1")
+    processes = home.processes()
+    end(user)
+    assert_end(processes)
+    assert ask(home.connected_user(), "SELECT number FROM kept") == "7"
+
+
+def test_server_ends_after_kill_of_its_user(home: Home) -> None:
+    user = home.connected_user()
+    processes = home.processes()
+    user.kill()
+    assert_end(processes)
+
+
+def test_five_first_starts_at_once(home: Home) -> None:
+    users = [home.start_user() for _ in range(5)]
+    assert [answer(user) for user in users] == ["forge"] * 5
+    places = {ask(user, "SELECT pg_postmaster_start_time()::text") for user in users}
+    assert len(places) == 1
+    processes = home.processes()
+    for user in users:
+        end(user)
+    assert_end(processes)
+
+
+def test_users_survive_kill_of_the_postmaster(home: Home) -> None:
+    user = home.connected_user()
+    postmaster = home.process("postmaster")
+    postmaster.kill()
+    assert_end([postmaster])
+    assert answer(home.start_user()) == "forge"
+    assert home.process("postmaster") != postmaster
+    processes = home.processes()
+    for each in home.users:
+        each.kill()
+    assert_end(processes)
+    assert user.wait() == -signal.SIGKILL
+
+
+def test_kill_of_the_keeper_ends_the_server(home: Home) -> None:
+    home.connected_user()
+    keeper, postmaster = home.processes()
+    keeper.kill()
+    assert_end([keeper, postmaster])
+    assert answer(home.start_user()) == "forge"
+    processes = home.processes()
+    for each in home.users:
+        each.kill()
+    assert_end(processes)
+
+
+def test_terminated_keeper_stops_the_server(home: Home) -> None:
+    home.connected_user()
+    processes = home.processes()
+    processes[0].terminate()
+    assert_end(processes)
+    assert answer(home.start_user()) == "forge"
+
+
+def test_pid_file_that_names_a_stranger(home: Home) -> None:
+    user = home.connected_user()
+    processes = home.processes()
+    end(user)
+    assert_end(processes)
+    account = home.instance.account
+    identity = account.identity() if account is not None else {}
+    with subprocess.Popen(["sleep", "1000"], **identity) as stranger:
+        try:
+            for name in (home.instance.data / "postmaster.pid", stale_socket_lock(home)):
+                name.write_text(f"{stranger.pid}\n{home.instance.data}\n1\n5432\n\n\n1 1\nready\n")
+                home.instance.give(name)
+            assert answer(home.start_user()) == "forge"
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+def stale_socket_lock(home: Home) -> Path:
+    folder = home.instance.socket_folder()
+    assert folder is not None
+    return Path(folder) / ".s.PGSQL.5432.lock"
+
+
+def test_files_are_private_and_parents_keep_their_mode(home: Home) -> None:
+    home.folder.chmod(0o755)
+    parents = [home.folder, *home.folder.parents, *home.instance.folder.parents]
+    before = {parent: parent.stat().st_mode for parent in parents if parent.exists()}
+    home.connected_user()
+    assert {parent: parent.stat().st_mode for parent in before} == before
+    account = home.instance.account
+    assert mode(home.instance.folder) == (0o700 if account is None else 0o710)
+    assert mode(home.instance.password_file) == 0o600
+    assert mode(home.instance.data) == 0o700
+    assert mode(stale_socket_lock(home).parent) == 0o700
+    if account is not None:
+        assert home.instance.folder.stat().st_uid == 0
+        assert home.process("postmaster").uids().real == account.uid
+    assert not home.instance.folder.is_relative_to(PROJECT_ROOT)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_server_opens_no_port_and_wants_the_password(home: Home) -> None:
+    user = home.connected_user()
+    postmaster = home.process("postmaster")
+    family = postmaster.net_connections(kind="inet")
+    assert family == []
+    password = home.instance.password()
+    refused = subprocess.run(
+        [sys.executable, "-c", CONNECT_WITHOUT_PASSWORD, str(stale_socket_lock(home).parent)],
+        env=home.environment | {"PGPASSWORD": "wrong"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "password authentication failed" in refused.stdout
+    assert password not in home.instance.log.read_text()
+    assert password not in " ".join(home.process("keeper").cmdline() + postmaster.cmdline())
+    assert ask(user, "SELECT 1") == "1"
+
+
+CONNECT_WITHOUT_PASSWORD = """
+import sys, psycopg2
+try:
+    psycopg2.connect(host=sys.argv[1], user="forge", dbname="forge")
+except psycopg2.OperationalError as error:
+    print(error)
+"""
+
+
+def test_server_settings(home: Home) -> None:
+    user = home.connected_user()
+    assert ask(user, "SHOW timezone") == "UTC"
+    assert ask(user, "SHOW server_encoding") == "UTF8"
+    assert ask(user, "SHOW fsync") == "on"
+    assert ask(user, "SELECT datcollate FROM pg_database WHERE datname = 'forge'") == "C"
+
+
+def test_long_checkout_path(tmp_path: Path) -> None:
+    root = tmp_path / "a checkout, deep" / ("x" * 150)
+    root.mkdir(parents=True)
+    shutil.copytree(PROJECT_ROOT / "resources", root / "resources", ignore=without_caches)
+    home = Home(tmp_path / "home", root)
+    home.folder.mkdir()
+    try:
+        home.connected_user()
+        assert sorted(path.name for path in root.iterdir()) == ["resources"]
+    finally:
+        home.close()
+
+
+def without_caches(_: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == "__pycache__"]
+
+
+def test_two_checkouts_do_not_share(tmp_path: Path) -> None:
+    data_home = tmp_path / "data"
+    first, second = locate(tmp_path / "one", data_home), locate(tmp_path / "two", data_home)
+    assert first.folder != second.folder
+    assert first == locate(tmp_path / "one", data_home)
+
+
+@pytest.fixture
+def normal_user(tmp_path: Path) -> Iterator[pwd.struct_passwd]:
+    """A throw-away system user; root only."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to run as another user")
+    name = f"forge-test-{os.getpid()}"
+    subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
+    yield pwd.getpwnam(name)
+    subprocess.run(["userdel", name], check=True)
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        yield place
+
+
+def run_as(
+    user: pwd.struct_passwd, root: Path, home: Path, script: str
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)} | in_temporary_home(home),
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+
+
+def python_is_open() -> bool:
+    """Whether others may run this interpreter."""
+    return all(
+        parent.stat().st_mode & 0o005 == 0o005 for parent in Path(sys.executable).resolve().parents
+    ) and all(parent.stat().st_mode & 0o001 for parent in Path(sys.prefix).parents)
+
+
+@pytest.mark.skipif(not python_is_open(), reason="other users cannot run this interpreter")
+def test_normal_user_after_root(normal_user: pwd.struct_passwd, open_place: Path) -> None:
+    root = open_place / "checkout"
+    shutil.copytree(PROJECT_ROOT / "resources", root / "resources", ignore=without_caches)
+    as_root = Home(open_place / "root-home", root)
+    as_root.folder.mkdir()
+    folder = open_place / "user-home"
+    folder.mkdir()
+    os.chown(folder, normal_user.pw_uid, normal_user.pw_gid)
+    try:
+        user = as_root.connected_user()
+        found = run_as(normal_user, root, folder, SHOW_INSTANCE)
+        assert found.returncode == 0, found.stderr
+        place = Path(found.stdout.split()[0])
+        assert place.is_relative_to(folder)
+        assert place.stat().st_uid == normal_user.pw_uid
+        assert ask(user, "SELECT 1") == "1"
+    finally:
+        as_root.close()
+    instance = PostgresInstance(place)
+    remove_instance(instance)
+
+
+SHOW_INSTANCE = """
+from resources.database import create_engine, database_url, embedded_postgres
+with create_engine(database_url()).connect() as connection:
+    assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+print(embedded_postgres().instance.folder)
+"""
+
+
+def test_long_home_gets_a_short_socket(normal_user: pwd.struct_passwd, open_place: Path) -> None:
+    if not python_is_open():
+        pytest.skip("other users cannot run this interpreter")
+    folder = open_place / ("h" * 120)
+    folder.mkdir()
+    os.chown(folder, normal_user.pw_uid, normal_user.pw_gid)
+    found = run_as(normal_user, PROJECT_ROOT, folder, SHOW_INSTANCE + SHOW_SOCKET)
+    assert found.returncode == 0, found.stderr
+    place, socket_folder, owner, folder_mode = found.stdout.split()
+    assert place.startswith(str(folder))
+    assert len(socket_folder) < 60
+    assert (int(owner), int(folder_mode, 8)) == (normal_user.pw_uid, 0o700)
+    remove_instance(PostgresInstance(Path(place)))
+    assert not Path(socket_folder).exists()
+
+
+SHOW_SOCKET = """
+import os, stat
+place = embedded_postgres().instance.socket_folder()
+status = os.stat(place)
+print(place, status.st_uid, oct(stat.S_IMODE(status.st_mode)))
+"""
