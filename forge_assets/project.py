@@ -1,5 +1,7 @@
 """One checkout as the program sees it: forge.yaml, its workflows and its stages."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +10,9 @@ from forge_assets.config import ForgeConfig, load_config, load_workflows
 from forge_assets.stages import Stage, build_stages, stage_named
 from forge_assets.workflow.plan import step_versions, topological_steps
 from forge_assets.workflow.spec import Step, Workflow
+from forge_assets.yaml_document import shown
 from resources.errors import ConfigurationError
-from resources.interaction_store import PlannedStep, StageScope
+from resources.store_types import PlannedStep, StageScope
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,17 @@ class Project:
 
     def scope(self, workflow: Workflow, stage: Stage) -> StageScope:
         return StageScope(self.config.dataset, workflow.name, stage.key, stage.first, stage.end)
+
+
+@contextmanager
+def naming_forge_yaml(config: ForgeConfig) -> Iterator[None]:
+    """Puts the file in front of an error that names only a field of it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        if not str(error).startswith(("subjects.", "models.")):
+            raise
+        raise ConfigurationError(f"{shown(config.path)}: {error}") from None
 
 
 @dataclass(frozen=True)

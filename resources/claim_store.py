@@ -25,7 +25,7 @@ WITH picked AS (
     SET status = 'running', run_id = :run_id, token = nextval('forge.claim_tokens'),
         claims = i.claims + 1, claimed_at = clock_timestamp(), retry_at = NULL,
         lease_until = clock_timestamp() + CAST(:lease AS double precision) * interval '1 second'
-    FROM picked WHERE i.id = picked.id
+    WHERE i.id = ANY(ARRAY(SELECT id FROM picked))
     RETURNING i.id, i.token, i.step, i.model, i.subject_id, i.ordinal, i.attempts
 ), noted AS (
     INSERT INTO forge.interaction_events (interaction_id, kind, run_id, token, attempt)
@@ -239,5 +239,6 @@ def _ancestor_states(
     subjects = sorted({row.subject_id for row in claimed})
     values = {"subjects": subjects, "workflow": workflow, "steps": sorted(steps)}
     return {
-        (row.subject_id, row.step): step_state(row) for row in connection.execute(query, values)
+        (subject_id, step): step_state(*state)
+        for subject_id, step, *state in connection.execute(query, values)
     }

@@ -1,13 +1,13 @@
 """Results: one transaction writes them, moves the relatives on, and leaves the events."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
-from resources.interaction import Result, Status
+from resources.interaction import Result, Status, StepState
 from resources.store_advance import load_families, move_on
 from resources.store_base import StoreBase, bulk_json
 from resources.store_types import Advance, CommitReport
@@ -165,13 +165,10 @@ def _write(
     touched = {}
     for row in rows:
         result = accepted[row.id]
-        if result.status.final:
-            family = families[row.subject_id, row.workflow]
-            family[row.step].state = replace(
-                family[row.step].state,
-                status=result.status,
-                output=result.output,
-                parsed=result.parsed,
+        family = families.get((row.subject_id, row.workflow))
+        if family is not None and result.status.final:
+            family[row.step].state = StepState(
+                result.status, ready=True, output=result.output, parsed=result.parsed
             )
             touched[row.subject_id, row.workflow] = family
     connection.execute(

@@ -19,6 +19,7 @@ from resources.postgres_instance import (
     WAY_OUT,
     PostgresInstance,
 )
+from resources.processes import wait_until_ended
 from resources.service_account import Identity
 
 SERVER_PROGRAM = "postgres"
@@ -105,11 +106,11 @@ def clear_leftovers(data: Path, socket_folder: Path) -> None:
             if process.pid == pid:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGINT)
-        _, alive = psutil.wait_procs(ours, timeout=FAST_SECONDS)
+        alive = wait_until_ended(ours, FAST_SECONDS)
         for process in alive:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(alive, timeout=IMMEDIATE_SECONDS)
+        wait_until_ended(alive, IMMEDIATE_SECONDS)
         if psutil.pid_exists(pid):
             pid_file.unlink()
     for name in (f".s.PGSQL.{PORT}.lock", f".s.PGSQL.{PORT}"):

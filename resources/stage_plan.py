@@ -145,8 +145,8 @@ class StagePlanner(StoreBase):
     ) -> int:
         """Do again what ended as ``status``: retire those rows and their descendants', plan anew.
 
-        A renewed row is ready unless an ancestor is renewed with it. How many were renewed,
-        descendants not counted.
+        A renewed row is ready unless an ancestor is renewed with it. How many are pending again,
+        descendants included.
         """
         if status not in _RETRIED:
             raise ValueError(f"only what a model answered can be done again, not {status}")
@@ -164,8 +164,7 @@ class StagePlanner(StoreBase):
                 return 0
             values["pairs"] = bulk_json(_renewals(chosen, descendants))
             supersede_rows(connection, chosen, _CHOSEN, values, f"retry of {status}")
-            connection.execute(sa.text(_RENEW), values)
-        return sum(map(len, chosen.values()))
+            return connection.execute(sa.text(_RENEW), values).rowcount
 
 
 def _renewals(

@@ -1,7 +1,7 @@
 """Moving a subject's waiting steps on once their relatives ended: ready, or skipped."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,11 +27,18 @@ class Moved:
     skipped: int = 0
 
 
+_STATUS = {status.value: status for status in Status}
+
 _FAMILIES = """
-SELECT subject_id, workflow, id, step, status, ready, output, parsed, skip_kind
-FROM forge.interactions
-WHERE subject_id = ANY(CAST(:subjects AS bigint[])) AND workflow = ANY(CAST(:workflows AS text[]))
-  AND superseded_at IS NULL"""
+WITH waiting AS (
+    SELECT DISTINCT subject_id, workflow FROM forge.interactions
+    WHERE subject_id = ANY(CAST(:subjects AS bigint[]))
+      AND workflow = ANY(CAST(:workflows AS text[]))
+      AND superseded_at IS NULL AND status = 'pending' AND NOT ready
+)
+SELECT i.subject_id, i.workflow, i.id, i.step, i.status, i.ready, i.output, i.parsed, i.skip_kind
+FROM forge.interactions i JOIN waiting w ON w.subject_id = i.subject_id AND w.workflow = i.workflow
+WHERE i.superseded_at IS NULL"""
 
 _MOVE = """
 WITH moved AS (
@@ -57,25 +64,22 @@ HAVING bool_or(i.status = 'pending' AND NOT i.ready)
 def load_families(
     connection: sa.Connection, subject_ids: Collection[int], workflows: Collection[str]
 ) -> dict[tuple[int, str], Family]:
-    """The live rows of some subjects, by subject and workflow."""
+    """The live rows of those subjects that have a step which waits, by subject and workflow."""
     query = sa.text(_FAMILIES).columns(parsed=JSONB)
     values = {"subjects": list(subject_ids), "workflows": list(workflows)}
     families: dict[tuple[int, str], Family] = {}
-    for row in connection.execute(query, values):
-        family = families.setdefault((row.subject_id, row.workflow), {})
-        family[row.step] = LiveStep(row.id, step_state(row))
+    for subject_id, workflow, interaction_id, step, *state in connection.execute(query, values):
+        family = families.setdefault((subject_id, workflow), {})
+        family[step] = LiveStep(interaction_id, step_state(*state))
     return families
 
 
-def step_state(row: Any) -> StepState:
-    """The state in a row that has status, ready, output, parsed and skip_kind."""
-    return StepState(
-        status=Status(row.status),
-        ready=row.ready,
-        output=row.output,
-        parsed=row.parsed,
-        skip_kind=SkipKind(row.skip_kind) if row.skip_kind else None,
-    )
+def step_state(
+    status: str, ready: bool, output: str | None, parsed: Any, skip_kind: str | None
+) -> StepState:
+    """The state in a row's columns of these names."""
+    kind = SkipKind(skip_kind) if skip_kind else None
+    return StepState(_STATUS[status], ready, output, parsed, kind)
 
 
 def move_on(connection: sa.Connection, families: Collection[Family], advance: Advance) -> Moved:
@@ -107,12 +111,9 @@ def _cascade(family: Family, advance: Advance) -> list[tuple[int, Transition]]:
     while moving := _movable(family, advance({step: row.state for step, row in family.items()})):
         for step, transition in moving.items():
             row = family[step]
-            row.state = replace(
-                row.state,
-                ready=transition.skip_kind is None,
-                status=Status.PENDING if transition.skip_kind is None else Status.SKIPPED,
-                skip_kind=transition.skip_kind,
-            )
+            kind = transition.skip_kind
+            status = Status.PENDING if kind is None else Status.SKIPPED
+            row.state = StepState(status, ready=kind is None, skip_kind=kind)
             done.append((row.interaction_id, transition))
     return done
 

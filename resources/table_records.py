@@ -51,7 +51,6 @@ def read_parquet(
                 raise ConfigurationError(
                     f"subjects.path: {place} is damaged after row {row}: {_line(error)}"
                 ) from None
-            batch = _exact_times(batch)
             for index in range(batch.num_rows):
                 row += 1
                 yield _parquet_record(batch, index, f"{place}:{row}", key, max_bytes)
@@ -65,20 +64,6 @@ def _parquet_record(
     except (ValueError, OverflowError, UnicodeDecodeError) as error:  # e.g. the year 10000
         return BadRecord(where, f"holds a value that Python cannot read: {_line(error)}")
     return _record(fields, where, key, max_bytes)
-
-
-def _exact_times(batch: "pa.RecordBatch") -> "pa.RecordBatch":
-    """Nanosecond times as text: Python's own types would lose or refuse the last three digits."""
-    import pyarrow as pa
-
-    for index, column in enumerate(batch.schema):
-        kind = column.type
-        if pa.types.is_timestamp(kind) and kind.unit == "ns":
-            zone = "Z" if kind.tz else ""
-            naive = batch.column(index).cast(pa.timestamp("ns")).cast(pa.string())
-            texts = [t and t.replace(" ", "T") + zone for t in naive.to_pylist()]
-            batch = batch.set_column(index, column.name, pa.array(texts, pa.string()))
-    return batch
 
 
 def read_sql(source: "SqlSource") -> Iterator[SubjectRecord | BadRecord]:

@@ -10,6 +10,7 @@ import sqlalchemy
 from resources.database import create_engine, embedded_postgres
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.postgres_instance import PostgresInstance
+from resources.processes import wait_until_ended
 
 STOP_SECONDS = 60
 
@@ -64,7 +65,7 @@ def remove_instance(instance: PostgresInstance) -> None:
     for pid in (state.get("keeper"), state.get("postmaster")):
         if isinstance(pid, int) and psutil.pid_exists(pid):
             processes.append(psutil.Process(pid))
-    _, alive = psutil.wait_procs(processes, timeout=STOP_SECONDS)
+    alive = wait_until_ended(processes, STOP_SECONDS)
     shutil.rmtree(instance.folder, ignore_errors=True)
     assert not alive, f"still running: {alive}"
 

@@ -50,7 +50,9 @@ def retry_stage(
     stage = plan.project.stage(stage_key)
     if step is not None and step not in plan.versions:
         known = ", ".join(plan.versions)
-        raise ConfigurationError(f"--step {step}: no such step in {plan.workflow.name}; it has {known}")
+        raise ConfigurationError(
+            f"--step {step}: no such step in {plan.workflow.name}; it has {known}"
+        )
     from forge_assets.workflow.plan import descendants
     from resources.database import open_engine
     from resources.interaction_store import InteractionStore

@@ -6,6 +6,8 @@ from typing import Any
 from forge_assets.cli.open import open_store, out, plans_of
 from forge_assets.interactions.status import stage_rows, subjects_beyond
 
+_WIDTH = 140
+
 
 def show(workflow: str | None, as_json: bool) -> int:
     store = open_store()
@@ -44,7 +46,10 @@ def _print(rows: list[dict[str, Any]], several: bool) -> None:
         cells += [_percent(row["rejection_rate"]), _percent(row["error_rate"])]
         cells += [_number(row["per_minute"], 0), _number(row["seconds_per_interaction"], 2)]
         table.add_row(*cells, str(row["model_loads"]))
-    Console().print(table)
+    wide_enough = Console()
+    if wide_enough.width < _WIDTH and not wide_enough.is_terminal:
+        wide_enough = Console(width=_WIDTH)
+    wide_enough.print(table)
 
 
 def _percent(rate: float | None) -> str:

@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from forge_assets.interactions import checks, console
-from forge_assets.interactions.stage_run import Limited, StageRun
+from forge_assets.interactions import check_specs, console
 from forge_assets.project import Project, WorkflowPlan
 from forge_assets.workflow.spec import Step, Workflow
 from resources.errors import ForgeError, Refusal
 from resources.gpu.resource import GpuResource
+
+if TYPE_CHECKING:
+    from forge_assets.interactions.stage_run import StageRun
 
 SUBJECTS = dg.AssetKey("subjects")
 MODEL_WEIGHTS = dg.AssetKey("model_weights")
@@ -98,12 +101,15 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
     @dg.multi_asset(
         name=f"{workflow.name}__wave",
         specs=[step_spec(workflow, step, partitions) for step in plan.ordered],
-        check_specs=checks.step_specs(workflow, partitions),
+        check_specs=check_specs.step_specs(workflow, partitions),
         can_subset=True,
     )
     def wave(
         context: dg.AssetExecutionContext, config: StageConfig, gpu: GpuResource
     ) -> Iterator[dg.MaterializeResult]:
+        from forge_assets.interactions import checks
+        from forge_assets.interactions.stage_run import Limited
+
         limited = Limited(config.max_subjects, config.max_interactions)
         steps = frozenset(key.path[1] for key in context.selected_asset_keys)
         with one_sentence(), stage_run(plan, context) as run:
@@ -118,8 +124,7 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
                 run.leave("cut_short", f"{run.unfinished()} interactions are left")
                 say(context)(f"{run.stage.key} incomplete: {run.unfinished()} interactions left")
                 return
-            for result in checks.step_results(run, steps, context.selected_asset_check_keys):
-                yield result
+            yield from checks.step_results(run, steps, context.selected_asset_check_keys)
             if not results_selected(context, workflow):
                 run.leave("finished")
 
@@ -135,13 +140,14 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
         group_name=name,
         kinds={"parquet"},
         partitions_def=partitions,
-        check_specs=checks.results_specs(dg.AssetKey([name, "results"]), partitions),
+        check_specs=check_specs.results_specs(dg.AssetKey([name, "results"]), partitions),
         description="One row per subject with every step's outcome, and the report of the stage."
         " Written for a failed stage too: that is the one to look into.",
     )
     def results(
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        from forge_assets.interactions import checks
         from forge_assets.interactions.results import write_results
 
         with one_sentence(), stage_run(plan, context) as run:
@@ -179,6 +185,9 @@ def results_selected(context: dg.AssetExecutionContext, workflow: Workflow) -> b
 @contextmanager
 def one_sentence() -> Iterator[None]:
     """Our errors reach Dagster as a failure whose message is the sentence, once, and no retry."""
+    from forge_assets.interactions.dagster_runs import say_errors_once
+
+    say_errors_once()
     try:
         yield
     except ForgeError as error:
@@ -188,10 +197,11 @@ def one_sentence() -> Iterator[None]:
 
 
 @contextmanager
-def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator[StageRun]:
+def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator["StageRun"]:
     """The run of this step; an error closes it, so that nobody waits for it."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from forge_assets.interactions.stage_run import StageRun
     from resources.dagster_storage import require_forge_instance
     from resources.database import open_engine
     from resources.interaction_store import InteractionStore

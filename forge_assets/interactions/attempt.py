@@ -14,9 +14,7 @@ RETRY_TEMPERATURE = 0.7
 """A greedy answer that was refused comes back the same; later attempts sample at least this hot."""
 _BACKOFF_SECONDS = 2.0
 _BACKOFF_LIMIT = 60.0
-_WEIGHING_THE_OUTPUT = frozenset(
-    {ErrorClass.CONTRACT, ErrorClass.TRUNCATED, ErrorClass.REPETITION}
-)
+_WEIGHING_THE_OUTPUT = frozenset({ErrorClass.CONTRACT, ErrorClass.TRUNCATED, ErrorClass.REPETITION})
 
 
 def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
@@ -89,4 +87,3 @@ def retry_delay(error_class: ErrorClass, claim: Claim) -> float:
         return 0.0
     jitter = random.Random(f"{claim.interaction_id}/{claim.attempt}").uniform(0.5, 1.5)
     return float(min(_BACKOFF_LIMIT, _BACKOFF_SECONDS * 2**claim.attempt)) * jitter
-

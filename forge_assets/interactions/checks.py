@@ -1,59 +1,14 @@
-"""The asset checks: the judgements of stage_checks.py in Dagster's clothes."""
+"""The results of the asset checks: the judgements of stage_checks.py with their worst examples."""
 
 from collections.abc import Collection, Iterator
 from typing import Any
 
 import dagster as dg
 
+from forge_assets.interactions.report import examples_markdown
 from forge_assets.interactions.stage_run import StageRun
 from forge_assets.stage_checks import CheckOutcome, check_stage, check_step
-from forge_assets.workflow.spec import Workflow
 from resources.interaction import Status
-
-RESULTS_CHECKS = {
-    "rejection_rate": "Rejected of attempted interactions stay under the limit.",
-    "error_rate": "Failed of attempted interactions stay under the limit.",
-    "throughput": "Finished per minute of working time reach the target.",
-    "nothing_lost": "Every subject of the stage has every step ended, in its current version.",
-    "success_rate": "Completed of attempted interactions; warns only.",
-}
-_WARNS_ONLY = {"success_rate"}
-STEP_CHECKS = {
-    "rejection_rate": "Rejected of attempted interactions of this step; shown, not blocking.",
-    "error_rate": "Failed of attempted interactions of this step; shown, not blocking.",
-}
-
-
-def results_specs(
-    asset: dg.AssetKey, partitions: dg.PartitionsDefinition
-) -> list[dg.AssetCheckSpec]:
-    """The checks that gate the next stage. All but the warning block."""
-    return [
-        dg.AssetCheckSpec(
-            name,
-            asset=asset,
-            description=description,
-            blocking=name not in _WARNS_ONLY,
-            partitions_def=partitions,
-        )
-        for name, description in RESULTS_CHECKS.items()
-    ]
-
-
-def step_specs(
-    workflow: Workflow, partitions: dg.PartitionsDefinition
-) -> list[dg.AssetCheckSpec]:
-    return [
-        dg.AssetCheckSpec(
-            name,
-            asset=dg.AssetKey([workflow.name, step.name]),
-            description=description,
-            partitions_def=partitions,
-        )
-        for step in workflow.steps
-        for name, description in STEP_CHECKS.items()
-    ]
-
 
 def results_checks(run: StageRun) -> list[dg.AssetCheckResult]:
     """Every check of the stage over what the store counts now."""
@@ -95,9 +50,7 @@ def step_results(
         yield dg.MaterializeResult(asset_key=asset, metadata=metadata, check_results=checks)
 
 
-def _result(
-    asset: dg.AssetKey, outcome: CheckOutcome, examples: str | None
-) -> dg.AssetCheckResult:
+def _result(asset: dg.AssetKey, outcome: CheckOutcome, examples: str | None) -> dg.AssetCheckResult:
     metadata = {name: value for name, value in outcome.metadata.items() if value is not None}
     if examples:
         metadata["worst examples"] = dg.MetadataValue.md(examples)
@@ -116,7 +69,5 @@ def _examples(run: StageRun, check: str, step: str | None = None) -> str | None:
     status = {"rejection_rate": Status.REJECTED, "error_rate": Status.FAILED}.get(check)
     if status is None:
         return None
-    from forge_assets.interactions.report import examples_markdown
-
     rows = run.store.worst_examples(run.scope, status=status, step=step, limit=3)
     return examples_markdown(rows) if rows else None

@@ -126,9 +126,7 @@ class Clerk:
             self._changed.notify_all()
         self._thread.join()
         if self._error is None:
-            self.tally.handed_back += patiently(
-                lambda: self._store.reclaim_run(self._order.run_id)
-            )
+            self.tally.handed_back += patiently(lambda: self._store.reclaim_run(self._order.run_id))
         self._raise_error()
 
     # the thread's side
@@ -207,7 +205,9 @@ class Clerk:
         self.tally.claimed += len(claims)
         self.tally.seen.update(claim.interaction_id for claim in claims)
         with self._changed:
-            self._in_flight |= {claim.interaction_id: (claim, request) for claim, request in prepared}
+            self._in_flight |= {
+                claim.interaction_id: (claim, request) for claim, request in prepared
+            }
             self._ready.extend(prepared)
             self._dry = len(claims) < want
         if ended:

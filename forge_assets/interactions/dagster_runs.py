@@ -1,8 +1,10 @@
 """What Dagster knows of our runs: who is queued, who died. Its internals are touched here only."""
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -42,9 +44,7 @@ def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> s
     )
     for record in records:
         run = record.dagster_run
-        if run.asset_selection and not any(
-            key.path[0] == workflow for key in run.asset_selection
-        ):
+        if run.asset_selection and not any(key.path[0] == workflow for key in run.asset_selection):
             continue
         if run.status == dg.DagsterRunStatus.STARTED:
             young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
@@ -127,3 +127,25 @@ def _first_cause(error: SerializableErrorInfo) -> str:
     while error.cause is not None:
         error = error.cause
     return " ".join(error.message.split())
+
+
+def say_errors_once() -> None:
+    """Keeps the console from repeating a step's error, with its trace, at the end of the run.
+
+    Dagster attaches the error of the first failed step to RUN_FAILURE too, and logs that with a
+    logger that no step can reach; the event log keeps both.
+    """
+    make_record = logging.getLogRecordFactory()
+    if make_record is not _record_without_repetition:
+        _make_record.append(make_record)
+        logging.setLogRecordFactory(_record_without_repetition)
+
+
+_make_record: list[Callable[..., logging.LogRecord]] = []
+
+
+def _record_without_repetition(*args: Any, **options: Any) -> logging.LogRecord:
+    record = _make_record[-1](*args, **options)
+    if record.name == "dagster" and " - RUN_FAILURE - " in str(record.msg):
+        record.msg = str(record.msg).split("\n\n", 1)[0]
+    return record

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from forge_assets.project import Project, WorkflowPlan
+from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from forge_assets.workflow.plan import subject_fields
+from forge_assets.yaml_document import shown
 from resources.errors import ConfigurationError
 from resources.interaction_store import IngestReport, InteractionStore
 from resources.subject_record import BadRecord, SubjectRecord
@@ -39,7 +40,8 @@ def ingest_subjects(
                 say(f"passed over {record.where}: {record.reason}")
 
     dataset = project.config.dataset
-    ingestion.report = store.ingest(dataset, valid_records())
+    with naming_forge_yaml(project.config):
+        ingestion.report = store.ingest(dataset, valid_records())
     store.sync_stages(dataset, [(stage.key, stage.first, stage.end) for stage in project.stages])
     last = project.stages[-1]
     if ingestion.report.total > last.end:
@@ -66,10 +68,11 @@ def look_at_subjects(project: Project, store: InteractionStore) -> SourceFacts:
         return SourceFacts(count, frozenset(store.field_names(dataset)))
     keys: set[str] = set()
     fields: set[str] = set()
-    for record in read_records(project.config.subjects):
-        if isinstance(record, SubjectRecord):
-            keys.add(record.key)
-            fields.update(record.fields)
+    with naming_forge_yaml(project.config):
+        for record in read_records(project.config.subjects):
+            if isinstance(record, SubjectRecord):
+                keys.add(record.key)
+                fields.update(record.fields)
     return SourceFacts(len(keys), frozenset(fields))
 
 
@@ -78,6 +81,6 @@ def check_fields(plan: WorkflowPlan, known: Collection[str]) -> None:
     unknown = sorted(subject_fields(plan.workflow) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"{plan.workflow.path}: {{{unknown[0]}}} names a field that no subject has;"
+            f"{shown(plan.workflow.path)}: {{{unknown[0]}}} names a field that no subject has;"
             f" the subjects have: {', '.join(sorted(known))}"
         )

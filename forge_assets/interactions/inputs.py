@@ -5,7 +5,7 @@ import dagster as dg
 from forge_assets.interactions import presence
 from forge_assets.interactions.console import Say
 from forge_assets.interactions.ingest import ingest_subjects
-from forge_assets.project import Project, WorkflowPlan
+from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine
 from resources.gpu.weights import WeightsInfo, ensure_weights, weights_present
@@ -51,11 +51,21 @@ def present_weights(project: Project, model: str) -> WeightsInfo | None:
 
 def materialize_weights(project: Project, say: Say) -> dg.MaterializeResult:
     """Converts what is not converted yet; the metadata lists every model."""
-    columns = ["model", "source", "architecture", "parameters", "MB", "dtype", "context", "tokenizer"]
+    columns = [
+        "model",
+        "source",
+        "architecture",
+        "parameters",
+        "MB",
+        "dtype",
+        "context",
+        "tokenizer",
+    ]
     records = []
     for key in used_models(project):
         config = project.config.models[key]
-        info = ensure_weights(config.source, revision=config.revision, model_key=key)
+        with naming_forge_yaml(project.config):
+            info = ensure_weights(config.source, revision=config.revision, model_key=key)
         if info.converted:
             say(f"converted the weights of {key} in {info.seconds:.1f} s")
         values = [

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 _BACKTICKS = re.compile(r"`+")
 _KEPT_CONTROLS = "\n\t"
-_HIDDEN = frozenset({"Cc", "Cs"}) | {"Cf"}  # Cf turns the direction of text, among others
+_ESCAPED_CATEGORIES = ("Cc", "Cs")
+# These turn the direction of what follows: a text could show as another one.
+_DIRECTIONS = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -15,8 +17,20 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     None shows as ``-``. Foreign text belongs in ``code`` or ``fence``, outside of tables.
     """
     lines = [list(headings), *([_cell(value) for value in row] for row in rows)]
-    lines.insert(1, ["---", *["---:"] * (len(headings) - 1)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    columns = [
+        _column(list(column), place) for place, column in enumerate(zip(*lines, strict=True))
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+
+
+def _column(texts: list[str], place: int) -> list[str]:
+    """A table's column padded to one width, the line under its heading included."""
+    width = max(3, *map(len, texts))
+    if place == 0:
+        heading, *rest = [text.ljust(width) for text in texts]
+        return [heading, "-" * width, *rest]
+    heading, *rest = [text.rjust(width) for text in texts]
+    return [heading, "-" * (width - 1) + ":", *rest]
 
 
 def listing(pairs: Sequence[tuple[str, object]]) -> str:
@@ -26,7 +40,7 @@ def listing(pairs: Sequence[tuple[str, object]]) -> str:
 
 def code(text: str) -> str:
     """A foreign text on one line, as inline code whose backticks outnumber those inside."""
-    content = " ".join(visible(text).split()) or "(empty)"
+    content = visible(text).replace("\n", " ").replace("\t", " ") or "(empty)"
     ticks = "`" * (_longest_run(content) + 1)
     pad = " " if content.startswith("`") or content.endswith("`") else ""
     return f"{ticks}{pad}{content}{pad}{ticks}"
@@ -41,12 +55,15 @@ def fence(text: str, language: str = "text") -> str:
 
 def visible(text: str) -> str:
     """Control characters as escapes (``\\x1b``): a terminal must not obey a model's output."""
-    return "".join(
-        character
-        if character in _KEPT_CONTROLS or unicodedata.category(character) not in _HIDDEN
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character in _KEPT_CONTROLS:
+        return character
+    if character in _DIRECTIONS or unicodedata.category(character) in _ESCAPED_CATEGORIES:
+        return character.encode("unicode_escape").decode()
+    return character
 
 
 def _cell(value: object) -> str:

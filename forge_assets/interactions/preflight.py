@@ -53,9 +53,9 @@ def evaluate_preflight(
 ) -> Preflight:
     """Judge a stage.
 
-    ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None when
-    it could not be evaluated; ``previous`` None for the first stage. ``weights`` maps each model key
-    to what its converted copy is, None when there is none. ``machine`` is judged already.
+    ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None
+    when it could not be evaluated; ``previous`` is the stage before, None for the first.
+    ``weights`` maps each model key to what its converted copy is, None when there is none.
     """
     return Preflight(
         stage,
@@ -75,10 +75,10 @@ def _plan(plan: str | None, error: str | None) -> Criterion:
 
 
 def _gate(gate: Decision | None, previous: str | None) -> Criterion:
-    name = "previous stage"
+    name = "gate"
     match gate:
         case Open():
-            detail = f"{previous} passed" if previous else "none before this one"
+            detail = f"{previous} passed" if previous else "no stage before this one"
             return Criterion(name, "go" if previous else "not_applicable", detail)
         case Wait(reason) | Refuse(reason):
             return Criterion(name, "no_go", reason)

@@ -1,11 +1,17 @@
 """The files of a stage: one row per subject as Parquet, and the report."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from forge_assets.interactions.report import (
+    read_stage_report,
+    stage_report_json,
+    stage_report_markdown,
+)
 from forge_assets.interactions.stage_run import StageRun
 
 
@@ -16,8 +22,16 @@ def write_results(run: StageRun) -> dg.MaterializeResult:
     rows = [flat_row(row) for row in run.store.result_rows(run.scope)]
     _replace(folder / "results.parquet", lambda path: _write_parquet(rows, path))
     counts = run.counts()[run.stage.key]
+    report = read_stage_report(
+        run.store, run.scope, counts, run.plan.project.config.thresholds, run.limits
+    )
+    markdown = stage_report_markdown(report)
+    _replace(folder / "report.md", lambda path: path.write_text(markdown))
+    data = json.dumps(stage_report_json(report), indent=2)
+    _replace(folder / "report.json", lambda path: path.write_text(data))
     return dg.MaterializeResult(
         metadata={
+            "report": dg.MetadataValue.md(markdown),
             "results": dg.MetadataValue.path(str(folder / "results.parquet")),
             "subjects": counts.subjects,
             "completed": counts.completed,
@@ -52,7 +66,7 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     pq.write_table(table, path)
 
 
-def _replace(path: Path, write: Any) -> None:
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     """A reader sees the old file or the new one, never half of it."""
     scratch = path.with_suffix(path.suffix + ".part")
     write(scratch)

@@ -4,18 +4,19 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import dagster as dg
 import sqlalchemy as sa
 
-from forge_assets.gate import Refuse, RunLiveness, Wait, evaluate_gate
+from forge_assets.gate import Decision, Refuse, RunLiveness, Wait, evaluate_gate
 from forge_assets.interactions import dagster_runs, presence
 from forge_assets.interactions.clerk import Tally, WorkOrder
 from forge_assets.interactions.ingest import check_fields, ingest_subjects
+from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
 from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
-from forge_assets.project import WorkflowPlan
+from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage, previous_stage
 from forge_assets.workflow.plan import advance
 from resources.errors import Refusal
@@ -23,7 +24,7 @@ from resources.gpu.engines.base import Engine
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
 from resources.locks import LockSpace, SessionLock
-from resources.machine import Limits, Monitor, criteria, take_sample
+from resources.machine import Criterion, Limits, Monitor, criteria, take_sample
 from resources.stage_counts import StageCounts
 
 _POLL_SECONDS = 1.0
@@ -99,17 +100,26 @@ class StageRun:
         self.store.sync_stages(project.config.dataset, stages)
         check_fields(self.plan, self.store.field_names(project.config.dataset))
 
-    def _gate(self) -> str | None:
-        """None when the gate is open, the reason to wait, or Refusal."""
-        self.bury_dead()
+    def decide(self, subjects: int | None = None) -> Decision:
+        """Whether the stage may run, from the counts in the store and the runs that live.
+
+        ``subjects`` stands in for those of the stage that are not ingested yet.
+        """
         counts = self.counts()
+        if subjects is not None:
+            counts[self.stage.key] = replace(counts[self.stage.key], subjects=subjects)
         before = previous_stage(self.plan.project.stages, self.stage)
-        decision = evaluate_gate(
+        return evaluate_gate(
             counts[self.stage.key],
             counts[before.key] if before else None,
             self._liveness(before) if before else RunLiveness(),
             self.plan.project.config.thresholds,
         )
+
+    def _gate(self) -> str | None:
+        """None when the gate is open, the reason to wait, or Refusal."""
+        self.bury_dead()
+        decision = self.decide()
         if isinstance(decision, Refuse):
             raise Refusal(decision.reason)
         return decision.reason if isinstance(decision, Wait) else None
@@ -140,16 +150,14 @@ class StageRun:
             time.sleep(_POLL_SECONDS)
 
     def _check_machine(self) -> None:
-        broken = [
-            criterion
-            for criterion in criteria(
-                take_sample(self.engine), self.limits, self._gpu_configured
-            )
-            if criterion.status == "no_go"
-        ]
+        broken = [found for found in self.machine() if found.status == "no_go"]
         if broken:
-            details = "; ".join(f"{criterion.name}: {criterion.detail}" for criterion in broken)
+            details = "; ".join(f"{found.name}: {found.detail}" for found in broken)
             raise Refusal(f"{self.stage.key} refused: {details}")
+
+    def machine(self) -> list[Criterion]:
+        """The machine's state now against the limits of forge.yaml."""
+        return criteria(take_sample(self.engine), self.limits, self._gpu_configured)
 
     @property
     def _gpu_configured(self) -> bool:
@@ -158,12 +166,7 @@ class StageRun:
 
     @property
     def limits(self) -> Limits:
-        limits = self.plan.project.config.preflight
-        return Limits(
-            max_gpu_memory=limits.max_gpu_memory,
-            max_db_connections=limits.max_db_connections,
-            min_available_memory_gb=limits.min_available_memory_gb,
-        )
+        return limits_of(self.plan.project.config)
 
     def leave(self, state: EndState, reason: str | None = None) -> None:
         """Ends the run: finished, cut_short or failed. Only the first call counts."""
@@ -237,7 +240,9 @@ class StageRun:
     def _load(self, gpu: GpuResource, model: str) -> Engine:
         """The model's engine; a load that this brought about is noted in the store."""
         before = len(gpu.loads())
-        engine = gpu.engine(model, self.plan.project.config.models[model])
+        config = self.plan.project.config
+        with naming_forge_yaml(config):
+            engine = gpu.engine(model, config.models[model])
         for load in gpu.loads()[before:]:
             self.say(
                 f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
@@ -267,4 +272,3 @@ class StageRun:
 
     def _lock_reason(self, lock: SessionLock, reason: str) -> str | None:
         return None if lock.try_acquire() else reason
-

