@@ -28,9 +28,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The stage before may pass yet."""
+    """The stage before may pass yet. ``for_queued``: it needs a run slot first."""
 
     reason: str
+    for_queued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def evaluate_gate(
     if runs.working is not None:
         return Wait(f"{stage} waits for {before}, which run {runs.working} is working on")
     if runs.queued is not None and runs.daemon_alive:
-        return Wait(f"{stage} waits for {before}, whose run {runs.queued} is queued")
+        reason = f"{stage} waits for {before}, whose run {runs.queued} is queued"
+        return Wait(reason, for_queued=True)
     return Refuse(f"{stage} refused: {_why(previous, judged, runs)}")
 
 

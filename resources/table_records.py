@@ -174,7 +174,7 @@ def _json_value(value: Any) -> Any:
     match value:
         case None | bool() | int() | float() | str():
             return value
-        case dt.datetime() | dt.date() | dt.time():
+        case dt.date() | dt.time():  # a datetime is a date
             return value.isoformat()
         case bytes() | bytearray() | memoryview():
             data = bytes(value)

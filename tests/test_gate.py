@@ -59,7 +59,9 @@ def test_waits_while_a_living_run_works_on_the_stage_before(previous: StageCount
 
 @pytest.mark.parametrize("previous", [UNTOUCHED, HALF, BAD])
 def test_waits_while_the_stage_before_is_queued_and_a_daemon_lives(previous: StageCounts) -> None:
-    assert gate(previous, QUEUED) == Wait("ramp-50 waits for canary-10, whose run 3c4d is queued")
+    assert gate(previous, QUEUED) == Wait(
+        "ramp-50 waits for canary-10, whose run 3c4d is queued", for_queued=True
+    )
 
 
 def test_does_not_wait_for_a_run_that_nobody_will_start() -> None:

@@ -115,15 +115,18 @@ def materialize(plan: WorkflowPlan, stage: Stage, config: dict[str, Any]) -> End
             )
         except dagster_runs.INTERRUPTIONS:
             return Ended("", False, True, None, INTERRUPTED, [])
+        checks = [_check(evaluation) for evaluation in result.get_asset_check_evaluations()]
         sentence, code = dagster_runs.why_failed(result)
-        return Ended(
-            result.run_id,
-            result.success,
-            dagster_runs.was_interrupted(result),
-            sentence,
-            code,
-            [_check(evaluation) for evaluation in result.get_asset_check_evaluations()],
-        )
+        if sentence and (failed := _failed_checks(checks)):
+            sentence = f"{stage.key} failed: {failed}"
+        interrupted = dagster_runs.was_interrupted(result)
+        return Ended(result.run_id, result.success, interrupted, sentence, code, checks)
+
+
+def _failed_checks(checks: list[dict[str, Any]]) -> str:
+    """What the blocking checks that failed found; empty when none did."""
+    failed = [check for check in checks if check["blocking"] and not check["passed"]]
+    return "; ".join(f"{check['check']} {check['description']}" for check in failed)
 
 
 def _check(evaluation: Any) -> dict[str, Any]:

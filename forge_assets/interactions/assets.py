@@ -155,7 +155,10 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
             outcomes = checks.results_checks(run)
             run.leave("finished")
             yield written
-            yield from outcomes
+            for check in outcomes:
+                mark = "passed" if check.passed else "FAILED"
+                context.log.info(f"{check.check_name} {mark}: {check.description}")
+                yield check
 
     return results
 
@@ -214,9 +217,9 @@ def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator
     try:
         yield run
     except BaseException as error:
-        state = "failed" if isinstance(error, Exception) else "cut_short"
         with suppress(SQLAlchemyError):
-            run.leave(state, str(error) or type(error).__name__)
+            reason = str(error) or type(error).__name__
+            run.leave("failed" if isinstance(error, Exception) else "cut_short", reason)
         raise
 
 

@@ -9,9 +9,11 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as sa
 from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.events import DagsterEvent
 from dagster._core.storage.tags import PARTITION_NAME_TAG
-from dagster._utils.error import SerializableErrorInfo
+from dagster._core.utils import make_new_run_id
 from dagster._utils.interrupts import capture_interrupts
+from dagster_shared.error import SerializableErrorInfo
 
 from resources.locks import LockSpace, is_held
 
@@ -19,6 +21,9 @@ _HEARTBEAT_FRESH_SECONDS = 90.0
 """The daemon writes one every 30 s."""
 _STARTUP_SECONDS = 60.0
 """A run that was started but has not reached its first step may take this long to import."""
+
+GAVE_WAY_TAG = "forge/gave_way_as"
+"""On a run that was queued again: the run that gave way."""
 
 _WAITING = [
     dg.DagsterRunStatus.QUEUED,
@@ -52,6 +57,45 @@ def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> s
                 continue
         return run.run_id
     return None
+
+
+def slots_are_taken(instance: dg.DagsterInstance) -> bool:
+    """Whether the queue can start nothing until a run ends."""
+    limit = instance.get_concurrency_config().run_queue_config
+    if limit is None or limit.max_concurrent_runs < 0:
+        return False
+    busy = instance.get_runs_count(
+        dg.RunsFilter(
+            statuses=[
+                dg.DagsterRunStatus.STARTING,
+                dg.DagsterRunStatus.STARTED,
+                dg.DagsterRunStatus.CANCELING,
+            ]
+        )
+    )
+    return busy >= limit.max_concurrent_runs
+
+
+def give_way(instance: dg.DagsterInstance, run_id: str, reason: str) -> str | None:
+    """Queues the run once more, behind what it waits for, and marks this one as cancelled.
+
+    Only for a run that a daemon started, and only once. Returns the id of the new run.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.remote_job_origin is None or GAVE_WAY_TAG in run.tags:
+        return None
+    again = instance.add_run(
+        run._replace(
+            run_id=make_new_run_id(),
+            status=dg.DagsterRunStatus.NOT_STARTED,
+            root_run_id=run.root_run_id or run_id,
+            parent_run_id=run_id,
+            tags={**run.tags, GAVE_WAY_TAG: run_id},
+        )
+    )
+    instance.report_dagster_event(DagsterEvent.job_enqueue(again), run_id=again.run_id)
+    instance.report_run_canceling(run, reason)
+    return again.run_id
 
 
 def fail_dead_runs(
@@ -107,7 +151,7 @@ def why_failed(result: dg.ExecuteInProcessResult) -> tuple[str | None, int]:
         user = data.user_failure_data
         if user is not None and user.description:
             code = user.metadata.get("exit_code")
-            return user.description, int(code.value) if code else 1
+            return user.description, int(str(code.value)) if code else 1
         if data.error is not None:
             return _first_cause(data.error), 1
     return "the run failed without a failed step; look with `dagster dev`", 1

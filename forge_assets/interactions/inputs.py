@@ -68,7 +68,7 @@ def materialize_weights(project: Project, say: Say) -> dg.MaterializeResult:
             info = ensure_weights(config.source, revision=config.revision, model_key=key)
         if info.converted:
             say(f"converted the weights of {key} in {info.seconds:.1f} s")
-        values = [
+        values: list[str | int | float | None] = [
             key,
             config.source,
             info.architecture,

@@ -55,7 +55,7 @@ def evaluate_preflight(
 
     ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None
     when it could not be evaluated; ``previous`` is the stage before, None for the first.
-    ``weights`` maps each model key to what its converted copy is, None when there is none.
+    ``weights`` maps each model key to what there is of it, None when a run could not get at it.
     """
     return Preflight(
         stage,
@@ -89,6 +89,6 @@ def _gate(gate: Decision | None, previous: str | None) -> Criterion:
 def _weights(model: str, found: str | None) -> Criterion:
     name = f"weights {model}"
     if found is None:
-        fix = "not converted on this machine yet; `forge run` and the asset model_weights do it"
+        fix = f"not found; check models.{model}.source in forge.yaml"
         return Criterion(name, "no_go", fix)
     return Criterion(name, "go", found)

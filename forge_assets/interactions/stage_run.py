@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import dagster as dg
 import sqlalchemy as sa
@@ -122,7 +123,17 @@ class StageRun:
         decision = self.decide()
         if isinstance(decision, Refuse):
             raise Refusal(decision.reason)
-        return decision.reason if isinstance(decision, Wait) else None
+        if not isinstance(decision, Wait):
+            return None
+        if decision.for_queued and dagster_runs.slots_are_taken(self.instance):
+            self._give_way(decision.reason)
+        return decision.reason
+
+    def _give_way(self, reason: str) -> None:
+        """Frees this run's slot for the run that it waits for."""
+        again = dagster_runs.give_way(self.instance, self.run_id, reason)
+        if again is not None:
+            raise Refusal(f"{reason} and no run slot is free: gave way, queued again as run {again}")
 
     def _liveness(self, stage: Stage) -> RunLiveness:
         """What is known of the runs of another stage."""
@@ -264,11 +275,12 @@ class StageRun:
         try:
             for device, lock in zip(devices, locks, strict=True):
                 reason = f"{self.stage.key} waits for {device}, which another run is using"
-                self._wait(lambda lock=lock, reason=reason: self._lock_reason(lock, reason), device)
+                self._wait(partial(self._busy, lock, reason), device)
             yield
         finally:
             for lock in locks:
                 lock.release()
 
-    def _lock_reason(self, lock: SessionLock, reason: str) -> str | None:
+    def _busy(self, lock: SessionLock, reason: str) -> str | None:
+        """None once the lock is ours."""
         return None if lock.try_acquire() else reason

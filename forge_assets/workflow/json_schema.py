@@ -1,13 +1,10 @@
-"""Questions about a JSON schema (draft 2020-12) that are asked when a workflow is loaded."""
+"""JSON schemas (draft 2020-12) of output contracts: compiled, and asked about before any output."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from referencing import Registry
-from referencing.exceptions import Unresolvable
-from referencing.jsonschema import DRAFT202012
+from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -21,27 +18,28 @@ _TYPES: dict[str, tuple[type, ...]] = {
 _OPEN_ENDED = frozenset(
     {"$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "patternProperties"}
 )
+_MESSAGE_CHARS = 300
 
 
-def schema_fault(schema: dict[str, Any]) -> str | None:
-    """Why this is no usable schema, or None. References must stay inside the schema."""
+def compile_schema(schema: dict[str, Any]) -> Draft202012Validator:
+    """A validator that fetches nothing and takes formats as notes. ValueError with the fault."""
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        place = ".".join(str(part) for part in error.absolute_path)
-        message = " ".join(error.message.split())
-        return (
-            f"is no JSON schema: {place}: {message}" if place else f"is no JSON schema: {message}"
-        )
-    resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()
-    for reference in _references(schema):
-        if not reference.startswith("#"):
-            return f"$ref '{reference}' leaves the schema; copy what it names into $defs"
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            return f"$ref '{reference}' names nothing in the schema"
-    return None
+        return Draft202012Validator(schema, offline=True, validate_formats=False)
+    except ValidationError as error:
+        if isinstance(error.kind, ValidationErrorKind.Referencing):
+            raise ValueError(
+                "has a $ref that names nothing in the schema; copy what it means into $defs: "
+                + error.message
+            ) from None
+        raise ValueError(f"is no JSON schema: {_sentence(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"is no JSON schema: {error}") from None
+
+
+def mismatch(validator: Draft202012Validator, value: Any) -> str | None:
+    """What the schema does not allow in this value, or None. ValueError: it cannot be checked."""
+    error = _most_telling(validator.iter_errors(value))
+    return _sentence(error) if error is not None else None
 
 
 def path_fault(schema: dict[str, Any], path: Sequence[str]) -> str | None:
@@ -88,13 +86,31 @@ def _has_type(value: Any, name: str) -> bool:
     return isinstance(value, _TYPES[name])
 
 
-def _references(schema: Any) -> Iterator[str]:
-    if isinstance(schema, dict):
-        for key, value in schema.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                yield value
-            elif key not in ("const", "enum", "default", "examples"):
-                yield from _references(value)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
+def _most_telling(errors: Iterable[ValidationError]) -> ValidationError | None:
+    """The outermost error. Of alternatives, the one that got deeper into the value than the rest."""
+    best = min(errors, key=lambda error: (_depth(error), _alternatives(error) != []), default=None)
+    if best is None:
+        return None
+    inner = max(_alternatives(best), key=_depth, default=best)
+    return _most_telling([inner]) if _depth(inner) > _depth(best) else best
+
+
+def _depth(error: ValidationError) -> int:
+    return len(error.instance_path)
+
+
+def _alternatives(error: ValidationError) -> list[ValidationError]:
+    """Why each branch of an anyOf or oneOf was not taken; empty for another keyword."""
+    if isinstance(error.kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
+        return list(chain.from_iterable(error.kind.context))
+    return []
+
+
+def _sentence(error: ValidationError) -> str:
+    """One line. A long message begins with the value and ends with what is wrong: both are kept."""
+    message = " ".join(error.message.split())
+    if len(message) > _MESSAGE_CHARS:
+        half = _MESSAGE_CHARS // 2
+        message = f"{message[:half]} ... {message[-half:]}"
+    place = ".".join(str(part) for part in error.instance_path)
+    return f"{place}: {message}" if place else message

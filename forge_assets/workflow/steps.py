@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import regex
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
-from referencing import Registry
 
 from forge_assets.workflow.graph import Graph
-from forge_assets.workflow.json_schema import schema_fault
+from forge_assets.workflow.json_schema import compile_schema
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"]
 
@@ -73,9 +72,8 @@ class OutputContract(_Section):
     @field_validator("json_schema")
     @classmethod
     def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        fault = schema_fault(value) if value is not None else None
-        if fault:
-            raise ValueError(fault)
+        if value is not None:
+            compile_schema(value)
         return value
 
     @field_validator("one_of")
@@ -113,10 +111,8 @@ class OutputContract(_Section):
 
     @cached_property
     def validator(self) -> Draft202012Validator | None:
-        """Checks the parsed value. The registry is empty: a validator must not fetch anything."""
-        if self.json_schema is None:
-            return None
-        return Draft202012Validator(self.json_schema, registry=Registry())
+        """Checks the parsed value."""
+        return compile_schema(self.json_schema) if self.json_schema is not None else None
 
 
 class When(_Section):

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema.exceptions import best_match
-
+from forge_assets.workflow.json_schema import mismatch
 from forge_assets.workflow.steps import OutputContract
 from resources.interaction import ErrorClass
 
@@ -120,18 +119,20 @@ def _check_json(text: str, contract: OutputContract) -> Any:
     assert contract.validator is not None
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
-        error = best_match(contract.validator.iter_errors(value))
     except RecursionError:
         raise _ContractError("the JSON is nested too deep") from None
     except json.JSONDecodeError as fault:
         raise _ContractError(f"no valid JSON: {fault.msg} at character {fault.pos}") from None
     except ValueError as fault:
         raise _ContractError(f"no valid JSON: {fault}") from None
-    if error is not None:
-        place = ".".join(str(part) for part in error.absolute_path)
-        message = " ".join(error.message.split())
-        shown = message if len(message) <= 300 else message[:297] + "..."
-        raise _ContractError(f"{place}: {shown}" if place else shown)
+    try:
+        violation = mismatch(contract.validator, value)
+    except UnicodeError:
+        raise _ContractError("no valid JSON: half of a surrogate pair") from None
+    except ValueError as fault:
+        raise _ContractError(f"the JSON cannot be checked: {fault}") from None
+    if violation:
+        raise _ContractError(violation)
     return value
 
 

@@ -42,7 +42,7 @@ def test_go_with_a_line_for_each_criterion() -> None:
         ({"gate": Refuse("canary-10 has not run")}, "gate", "canary-10 has not run"),
         ({"gate": Wait("canary-10 is running")}, "gate", "canary-10 is running"),
         ({"gate": None}, "gate", "could not be evaluated"),
-        ({"weights": {"small": None}}, "weights small", "not converted"),
+        ({"weights": {"small": None}}, "weights small", "check models.small.source"),
         ({"machine": [FULL]}, "memory", "3.0 of 16.0 GB"),
     ],
 )

@@ -25,6 +25,7 @@ from resources.database import create_engine
 from resources.interaction_store import InteractionStore
 from resources.machine_limits import Limits
 from resources.stage_counts import StageCounts
+from resources.store_types import StepCounts
 from tests.interactions.worked_stage import CANARY, DATASET, HOSTILE, VERSIONS, WORKFLOW, work_stage
 
 PARSER = MarkdownIt("commonmark").enable("table")
@@ -108,6 +109,13 @@ def test_steps_and_models_have_rates_and_tokens(report: StageReport) -> None:
     models = cells(markdown, "Models")
     named = dict(zip(models["model"], models["small"], strict=True))
     assert (named["completed"], named["rejected"], named["rejection"]) == ("1", "2", "66.7 %")
+
+
+def test_what_has_not_ended_is_open(report: StageReport) -> None:
+    steps = (StepCounts("summarize", "small", pending=2, running=1, completed=4),)
+    rows = cells(stage_report_markdown(replace(report, steps=steps)), "Steps")
+    named = dict(zip(rows["step"], rows["summarize"], strict=True))
+    assert (named["open"], named["attempted"], named["p50 s"]) == ("3", "4", "-")
 
 
 def test_resources_are_judged_with_figures(report: StageReport) -> None:

@@ -15,8 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.errors import ConfigurationError
+from resources.postgres_connection import ServerFullError, connect
 from resources.postgres_instance import ROOT_HOME, PostgresInstance, locate
 from resources.processes import wait_until_ended
+from resources.service_account import service_account
 from tests.postgres import in_temporary_home, remove_instance
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +88,14 @@ class Home:
 @pytest.fixture
 def home(tmp_path: Path) -> Iterator[Home]:
     found = Home(tmp_path)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def running_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    """A home whose server is only looked at."""
+    found = Home(tmp_path_factory.mktemp("running"))
     yield found
     found.close()
 
@@ -209,43 +221,52 @@ def stale_socket_lock(home: Home) -> Path:
     return Path(folder) / ".s.PGSQL.5432.lock"
 
 
-def test_files_are_private_and_parents_keep_their_mode(home: Home) -> None:
-    home.folder.chmod(0o755)
-    parents = [home.folder, *home.folder.parents, *home.instance.folder.parents]
+def test_files_are_private_and_parents_keep_their_mode(running_home: Home) -> None:
+    running_home.folder.chmod(0o755)
+    parents = [
+        running_home.folder,
+        *running_home.folder.parents,
+        *running_home.instance.folder.parents,
+    ]
     before = {parent: parent.stat().st_mode for parent in parents if parent.exists()}
-    home.connected_user()
+    running_home.connected_user()
     assert {parent: parent.stat().st_mode for parent in before} == before
-    account = home.instance.account
-    assert mode(home.instance.folder) == (0o700 if account is None else 0o710)
-    assert mode(home.instance.password_file) == 0o600
-    assert mode(home.instance.data) == 0o700
-    assert mode(stale_socket_lock(home).parent) == 0o700
+    account = running_home.instance.account
+    assert mode(running_home.instance.folder) == (0o700 if account is None else 0o710)
+    assert mode(running_home.instance.password_file) == 0o600
+    assert mode(running_home.instance.data) == 0o700
+    assert mode(stale_socket_lock(running_home).parent) == 0o700
     if account is not None:
-        assert home.instance.folder.stat().st_uid == 0
-        assert home.process("postmaster").uids().real == account.uid
-    assert not home.instance.folder.is_relative_to(PROJECT_ROOT)
+        assert running_home.instance.folder.stat().st_uid == 0
+        assert running_home.process("postmaster").uids().real == account.uid
+    assert not running_home.instance.folder.is_relative_to(PROJECT_ROOT)
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_server_opens_no_port_and_wants_the_password(home: Home) -> None:
-    user = home.connected_user()
-    postmaster = home.process("postmaster")
+def test_server_opens_no_port_and_wants_the_password(running_home: Home) -> None:
+    user = running_home.connected_user()
+    postmaster = running_home.process("postmaster")
     family = postmaster.net_connections(kind="inet")
     assert family == []
-    password = home.instance.password()
+    password = running_home.instance.password()
     refused = subprocess.run(
-        [sys.executable, "-c", CONNECT_WITHOUT_PASSWORD, str(stale_socket_lock(home).parent)],
-        env=home.environment | {"PGPASSWORD": "wrong"},
+        [
+            sys.executable,
+            "-c",
+            CONNECT_WITHOUT_PASSWORD,
+            str(stale_socket_lock(running_home).parent),
+        ],
+        env=running_home.environment | {"PGPASSWORD": "wrong"},
         capture_output=True,
         text=True,
         check=False,
     )
     assert "password authentication failed" in refused.stdout
-    assert password not in home.instance.log.read_text()
-    assert password not in " ".join(home.process("keeper").cmdline() + postmaster.cmdline())
+    assert password not in running_home.instance.log.read_text()
+    assert password not in " ".join(running_home.process("keeper").cmdline() + postmaster.cmdline())
     assert ask(user, "SELECT 1") == "1"
 
 
@@ -258,12 +279,47 @@ except psycopg2.OperationalError as error:
 """
 
 
-def test_server_settings(home: Home) -> None:
-    user = home.connected_user()
+def test_server_settings(running_home: Home) -> None:
+    user = running_home.connected_user()
     assert ask(user, "SHOW timezone") == "UTC"
     assert ask(user, "SHOW server_encoding") == "UTF8"
     assert ask(user, "SHOW fsync") == "on"
     assert ask(user, "SELECT datcollate FROM pg_database WHERE datname = 'forge'") == "C"
+
+
+def test_full_server_is_not_started_again(running_home: Home) -> None:
+    user = running_home.connected_user()
+    postmaster = running_home.process("postmaster")
+    instance, folder = running_home.instance, stale_socket_lock(running_home).parent
+    connections = []
+    with pytest.raises(ServerFullError):
+        while True:
+            connections.append(connect(instance, folder))
+    EmbeddedPostgres(instance).ensure_running()
+    for connection in connections:
+        connection.close()
+    assert running_home.process("postmaster") == postmaster
+    assert ask(user, "SELECT 1") == "1"
+
+
+def test_data_of_another_version_and_lost_password(home: Home) -> None:
+    user = home.connected_user()
+    processes = home.processes()
+    end(user)
+    assert_end(processes)
+    version = home.instance.data / "PG_VERSION"
+    version.write_text("17\n")
+    assert "was made by PostgreSQL 17, and 18 is installed" in answer(home.start_user())
+    version.write_text("18\n")
+    home.instance.password_file.unlink()
+    assert "the password of the embedded PostgreSQL, is gone" in answer(home.start_user())
+
+
+def test_account_that_cannot_be_made(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes the server's user")
+    with pytest.raises(ConfigurationError, match="could not be made .* set FORGE_DATABASE_URL"):
+        service_account("no such user name!", tmp_path / "home")
 
 
 def test_long_checkout_path(tmp_path: Path) -> None:
@@ -408,6 +464,20 @@ def open_place() -> Iterator[Path]:
             PROJECT_ROOT / "resources", place / "checkout" / "resources", ignore=without_caches
         )
         yield place
+
+
+def test_data_folder_that_cannot_be(normal_user: NormalUser, open_place: Path) -> None:
+    root = open_place / "checkout"
+    closed = open_place / "closed"
+    closed.mkdir()
+    for home, part in (
+        (closed, "cannot be made (Permission denied): set XDG_DATA_HOME to a writable folder"),
+        (root, "lies below the checkout"),
+    ):
+        environment = in_temporary_home(home) | {"PYTHONPATH": str(root)}
+        found = normal_user.run(normal_user.python, SHOW_INSTANCE, environment)
+        assert part in found.stderr
+        assert found.stderr.count("FORGE_DATABASE_URL") == 1
 
 
 def test_normal_user_after_root(normal_user: NormalUser, open_place: Path) -> None:

@@ -238,15 +238,25 @@ BAD_FILES = {
     ),
     "schema": (
         step("output: {json_schema: {type: objekt}}"),
-        "steps[0].output.json_schema: is no JSON schema: type: 'objekt' is not valid",
+        'flow.yaml:6: steps[0].output.json_schema: is no JSON schema: type: "objekt" is not valid',
     ),
     "schema reference": (
         step('output: {json_schema: {$ref: "#/$defs/x"}}'),
-        "steps[0].output.json_schema: $ref '#/$defs/x' names nothing in the schema",
+        "flow.yaml:6: steps[0].output.json_schema: has a $ref that names nothing in the schema; "
+        "copy what it means into $defs: Pointer '/$defs/x' does not exist",
     ),
     "remote schema": (
         step('output: {json_schema: {items: {$ref: "http://x/y"}}}'),
-        "json_schema: $ref 'http://x/y' leaves the schema",
+        "json_schema: has a $ref that names nothing in the schema; "
+        "copy what it means into $defs: Resource 'http://x/y' is not present",
+    ),
+    "schema file": (
+        step('output: {json_schema: {$ref: "file:///dev/null"}}'),
+        "cannot fetch file:///dev/null",
+    ),
+    "schema pattern": (
+        step("output: {json_schema: {pattern: '('}}"),
+        'json_schema: is no JSON schema: pattern: "(" is not a "regex"',
     ),
     "one_of empty": (step("output: {one_of: []}"), "steps[0].output.one_of: is empty"),
     "one_of twice": (step("output: {one_of: [a, b, a]}"), "one_of: 'a' stands here twice"),

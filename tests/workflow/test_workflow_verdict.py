@@ -36,6 +36,7 @@ def contract(**parts: Any) -> OutputContract:
         ({"json_schema": GRADE}, ' {"clarity": 3}\n', {"clarity": 3}),
         ({"json_schema": {"type": "array"}}, "[]", []),
         ({"json_schema": {}}, "null", None),
+        ({"json_schema": {"$ref": "#"}}, "1", 1),
         ({"json_schema": GRADE, "max_chars": 14}, '{"clarity": 3}', {"clarity": 3}),
     ],
 )
@@ -61,13 +62,14 @@ def test_accepted_even_when_cut_off(
         ({"json_schema": GRADE}, "clarity: 3", "no valid JSON: Expecting value at character 0"),
         ({"json_schema": GRADE}, '{"clarity": 3} ok', "no valid JSON: Extra data at character 15"),
         ({"json_schema": GRADE}, '```\n{"clarity": 3}\n```', "no valid JSON: Expecting value"),
-        ({"json_schema": GRADE}, "{}", "'clarity' is a required property"),
+        ({"json_schema": GRADE}, "{}", '"clarity" is a required property'),
         ({"json_schema": GRADE}, '{"clarity": 9}', "clarity: 9 is greater than the maximum of 5"),
-        ({"json_schema": GRADE}, '{"clarity": true}', "clarity: True is not of type 'integer'"),
+        ({"json_schema": GRADE}, '{"clarity": true}', 'clarity: true is not of type "integer"'),
         ({"json_schema": {}}, "NaN", "no valid JSON: NaN is not a JSON number"),
         ({"json_schema": {}}, "9" * 5000, "no valid JSON: Exceeds the limit"),
         ({"json_schema": {}}, "[" * 100_000, "the JSON is nested too deep"),
-        ({"json_schema": {"$ref": "#"}}, "1", "the JSON is nested too deep"),
+        ({"json_schema": GRADE}, "[" * 900 + "]" * 900, "the JSON cannot be checked: Recursion"),
+        ({"json_schema": {"type": "string"}}, '"\\ud800"', "no valid JSON: half of a surrogate pair"),
     ],
 )
 def test_refused_with_the_reason(parts: dict[str, Any], text: str, reason: str) -> None:
@@ -96,8 +98,39 @@ def test_a_long_schema_message_is_one_line() -> None:
     text = json.dumps({"x": "".join(chr(97 + i * i % 26) + str(i) for i in range(400)) + "\n"})
     reason = judge_output(text, contract(json_schema=schema), False).reason
     assert reason is not None
-    assert reason.startswith("x: ")
+    assert reason.startswith('x: "')
+    assert reason.endswith('is not of type "integer"')
+    assert "\n" not in reason
     assert len(reason) < 320
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"name": 1, "items": [{"count": "3"}]}, "name: 1 is not of type"),
+        ({"items": [{"count": "3"}]}, 'items.0.count: "3" is not of type "integer"'),
+        ({"items": [4]}, "items.0: 4 is not valid under any of the schemas listed"),
+        ({"items": {}, "other": 1}, "items: {} is not of type"),
+        ({"items": [4], "name": None}, "name: null is not of type"),
+    ],
+)
+def test_the_outermost_error_is_told_and_the_alternative_that_nearly_fits(
+    value: dict[str, Any], reason: str
+) -> None:
+    counted = {"type": "object", "properties": {"count": {"type": "integer"}}}
+    schema = {
+        "properties": {
+            "items": {"type": "array", "items": {"anyOf": [{"type": "string"}, counted]}},
+            "name": {"type": "string"},
+        },
+    }
+    told = judge_output(json.dumps(value), contract(json_schema=schema), False).reason
+    assert str(told).startswith(reason)
+
+
+def test_a_pattern_of_a_schema_cannot_backtrack_without_end() -> None:
+    schema = {"pattern": r"^(?=(a+)+$)(a+)+b\1$"}
+    assert not judge_output(f'"{"a" * 40}"', contract(json_schema=schema), False).accepted
 
 
 def test_a_catastrophic_pattern_ends() -> None:
