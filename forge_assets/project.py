@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from forge_assets.config import ForgeConfig, load_config, load_workflows
 from forge_assets.stages import Stage, build_stages, stage_named
@@ -12,7 +13,9 @@ from forge_assets.workflow.plan import step_versions, topological_steps
 from forge_assets.workflow.spec import Step, Workflow
 from forge_assets.yaml_document import shown
 from resources.errors import ConfigurationError
-from resources.store_types import PlannedStep, StageScope
+
+if TYPE_CHECKING:
+    from resources.store_types import PlannedStep, StageScope
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class Project:
             raise ConfigurationError(f"--workflow is needed, there are several: {known}")
         raise ConfigurationError(f"--workflow {name}: no such workflow; known: {known}")
 
-    def scope(self, workflow: Workflow, stage: Stage) -> StageScope:
+    def scope(self, workflow: Workflow, stage: Stage) -> "StageScope":
+        from resources.store_types import StageScope
+
         return StageScope(self.config.dataset, workflow.name, stage.key, stage.first, stage.end)
 
 
@@ -70,8 +75,10 @@ class WorkflowPlan:
         return step_versions(self.workflow, self.project.config.model_definitions)
 
     @cached_property
-    def steps(self) -> list[PlannedStep]:
+    def steps(self) -> "list[PlannedStep]":
         """In topological order."""
+        from resources.store_types import PlannedStep
+
         return [
             PlannedStep(step.name, self.versions[step.name], step.model, root=not step.needs)
             for step in self.ordered

@@ -38,7 +38,8 @@ WITH waiting AS (
 )
 SELECT i.subject_id, i.workflow, i.id, i.step, i.status, i.ready, i.output, i.parsed, i.skip_kind
 FROM forge.interactions i JOIN waiting w ON w.subject_id = i.subject_id AND w.workflow = i.workflow
-WHERE i.superseded_at IS NULL"""
+WHERE i.subject_id = ANY(CAST(:subjects AS bigint[]))
+  AND i.workflow = ANY(CAST(:workflows AS text[])) AND i.superseded_at IS NULL"""
 
 _MOVE = """
 WITH moved AS (

@@ -6,45 +6,55 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from resources.database import create_engine
-from tests.postgres import TestServer, database_text, remove_session_server, session_server
+from resources.database import PROJECT_ROOT, create_engine, embedded_postgres
+from resources.postgres_instance import locate
+from tests.postgres import TestServer, database_text, remove_instance
 
 
 @pytest.fixture(scope="session", autouse=True)
 def private_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Give this session, and the programs it starts, an embedded server of its own."""
+    """Let this session, and the programs it starts, find no embedded server of the developer's."""
     folder = tmp_path_factory.mktemp("data-home")
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_DATA_HOME", str(folder))
     patch.delenv("FORGE_DATABASE_URL", raising=False)
     try:
         yield folder
+        embedded_postgres().close()
+        remove_instance(locate(PROJECT_ROOT))
     finally:
-        remove_session_server(session_server())
         patch.undo()
 
 
 @pytest.fixture(scope="session")
-def postgres_server(private_data_folder: Path) -> TestServer:
-    return TestServer(session_server())
+def postgres_server(private_data_folder: Path) -> Iterator[TestServer]:
+    server = TestServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def postgres_url(postgres_server: TestServer) -> str:
+def postgres_url(postgres_server: TestServer) -> Iterator[str]:
     """A fresh database with the migrated schema ``forge``, as a SQLAlchemy URL."""
-    return database_text(postgres_server.migrated())
+    url = postgres_server.migrated()
+    yield database_text(url)
+    postgres_server.drop(url)
 
 
 @pytest.fixture(scope="module")
-def module_postgres_url(postgres_server: TestServer) -> str:
+def module_postgres_url(postgres_server: TestServer) -> Iterator[str]:
     """The same, shared by the tests of one file."""
-    return database_text(postgres_server.migrated())
+    url = postgres_server.migrated()
+    yield database_text(url)
+    postgres_server.drop(url)
 
 
 @pytest.fixture
-def empty_postgres_url(postgres_server: TestServer) -> str:
+def empty_postgres_url(postgres_server: TestServer) -> Iterator[str]:
     """A fresh database without the schema."""
-    return database_text(postgres_server.empty())
+    url = postgres_server.empty()
+    yield database_text(url)
+    postgres_server.drop(url)
 
 
 @pytest.fixture

@@ -2,17 +2,20 @@
 
 import itertools
 import shutil
+import tempfile
 from pathlib import Path
 
 import psutil
 import sqlalchemy
 
-from resources.database import create_engine, embedded_postgres
+from resources.database import create_engine
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.postgres_instance import PostgresInstance
 from resources.processes import wait_until_ended
 
 STOP_SECONDS = 60
+MEMORY_FOLDER = Path("/dev/shm")
+MEMORY_BYTES = 2_000_000_000
 
 
 class TestServer:
@@ -20,17 +23,13 @@ class TestServer:
 
     __test__ = False
 
-    def __init__(self, server: EmbeddedPostgres) -> None:
-        self._server = server
-        self._url: sqlalchemy.URL = server.open()
+    def __init__(self) -> None:
+        self._server = EmbeddedPostgres(PostgresInstance(temporary_folder()))
+        self._url: sqlalchemy.URL = self._server.open()
         self._names = (f"test_{number}" for number in itertools.count(1))
         self._template: str | None = None
-        # Nothing here has to survive a power cut, and a busy disk takes seconds for each sync.
-        engine = create_engine(self._url, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")
-            connection.exec_driver_sql("SELECT pg_reload_conf()")
-        engine.dispose()
+        # Nothing here has to survive a power cut.
+        self._run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
     def empty(self) -> sqlalchemy.URL:
         """A database with nothing in it."""
@@ -49,13 +48,31 @@ class TestServer:
         assert self._template is not None
         return self._create(self._template)
 
+    def drop(self, url: sqlalchemy.URL) -> None:
+        """Delete a database; connections that are still open are cut."""
+        self._run(f"DROP DATABASE {url.database} WITH (FORCE)")
+
+    def close(self) -> None:
+        self._server.close()
+        remove_instance(self._server.instance)
+
     def _create(self, template: str) -> sqlalchemy.URL:
         name = next(self._names)
+        self._run(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self._url.set(database=name)
+
+    def _run(self, *statements: str) -> None:
         engine = create_engine(self._url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+            for statement in statements:
+                connection.exec_driver_sql(statement)
         engine.dispose()
-        return self._url.set(database=name)
+
+
+def temporary_folder() -> Path:
+    """A new folder that the server's user can reach; in memory where there is room."""
+    in_memory = MEMORY_FOLDER.is_dir() and shutil.disk_usage(MEMORY_FOLDER).free > MEMORY_BYTES
+    return Path(tempfile.mkdtemp(prefix="forge-test-", dir=MEMORY_FOLDER if in_memory else None))
 
 
 def remove_instance(instance: PostgresInstance) -> None:
@@ -68,16 +85,6 @@ def remove_instance(instance: PostgresInstance) -> None:
     alive = wait_until_ended(processes, STOP_SECONDS)
     shutil.rmtree(instance.folder, ignore_errors=True)
     assert not alive, f"still running: {alive}"
-
-
-def remove_session_server(server: EmbeddedPostgres) -> None:
-    server.close()
-    if server.instance.folder.exists():
-        remove_instance(server.instance)
-
-
-def session_server() -> EmbeddedPostgres:
-    return embedded_postgres()
 
 
 def database_text(url: sqlalchemy.URL) -> str:

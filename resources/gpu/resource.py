@@ -1,22 +1,27 @@
 """The Dagster resource over the process-wide model cache."""
 
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from resources.gpu.devices import DeviceReport, probe
 from resources.gpu.dtype_probe import choose_device
-from resources.gpu.engines.base import Engine
-from resources.gpu.model_cache import ModelCache, ModelLoad
 from resources.gpu.model_config import ModelConfig
-from resources.gpu.weights import WeightsInfo, ensure_weights, weights_present
+
+if TYPE_CHECKING:
+    from resources.gpu.engines.base import Engine
+    from resources.gpu.model_cache import ModelCache, ModelLoad
+    from resources.gpu.weights import WeightsInfo
 
 _lock = Lock()
-_cache: ModelCache | None = None
+_cache: "ModelCache | None" = None
 
 
-def process_cache() -> ModelCache:
+def process_cache() -> "ModelCache":
     """The one model cache of this process: Dagster copies resources, models must not be copied."""
+    from resources.gpu.model_cache import ModelCache
+
     global _cache
     with _lock:
         if _cache is None:
@@ -27,7 +32,7 @@ def process_cache() -> ModelCache:
 class GpuResource(dg.ConfigurableResource):
     """Engines by model key, and what the devices and the weights are like."""
 
-    def engine(self, model_key: str, config: ModelConfig) -> Engine:
+    def engine(self, model_key: str, config: ModelConfig) -> "Engine":
         """The model's engine, loaded once per process."""
         return process_cache().get(model_key, config)
 
@@ -41,18 +46,22 @@ class GpuResource(dg.ConfigurableResource):
 
         return str(choose_device(config.device))
 
-    def loads(self) -> list[ModelLoad]:
+    def loads(self) -> "list[ModelLoad]":
         """Every load of this process so far."""
         return list(process_cache().loads)
 
     def evictions(self) -> int:
         return process_cache().evictions
 
-    def ensure_weights(self, model_key: str, config: ModelConfig) -> WeightsInfo:
+    def ensure_weights(self, model_key: str, config: ModelConfig) -> "WeightsInfo":
         """Convert the model's weights unless that is done."""
+        from resources.gpu.weights import ensure_weights
+
         return ensure_weights(config.source, None, config.revision, model_key)
 
-    def weights_present(self, model_key: str, config: ModelConfig) -> WeightsInfo | None:
+    def weights_present(self, model_key: str, config: ModelConfig) -> "WeightsInfo | None":
+        from resources.gpu.weights import weights_present
+
         return weights_present(config.source, None, config.revision, model_key)
 
     def devices(self, configured: str = "auto") -> DeviceReport:

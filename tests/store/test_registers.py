@@ -131,7 +131,7 @@ def test_a_call_is_repeated_after_its_connection_was_cut(
 
 def test_a_database_that_stays_away_is_one_sentence(postgres_url: str) -> None:
     engine = create_engine(sa.make_url(postgres_url).update_query_dict({"port": "1"}))
-    with pytest.raises(InfrastructureError, match="did not answer for 0.2 s") as caught:
+    with pytest.raises(InfrastructureError, match=r"did not answer for 0\.2 s") as caught:
         with_retries(lambda: fetch(engine, "SELECT 1"), seconds=0.2)
     assert "\n" not in str(caught.value)
     stop = threading.Event()

@@ -196,8 +196,9 @@ def test_the_summary_view_shows_live_rows_by_step_and_model(
 def test_step_and_model_counts(store: InteractionStore) -> None:
     prepare(store, 5)
     for number, claimed in enumerate(claim(store)):
-        more = {"prompt_tokens": 10, "output_tokens": 2, "provenance": {"seconds": number}}
-        commit(store, completed(claimed, **more))
+        spent = {"seconds": number}
+        result = completed(claimed, prompt_tokens=10, output_tokens=2, provenance=spent)
+        commit(store, result)
     steps = store.step_counts(CANARY)
     assert [row.step for row in steps] == list(VERSIONS)
     first = steps[0]
