@@ -89,11 +89,11 @@ def check_version(instance: PostgresInstance) -> None:
 
 
 def clear_leftovers(data: Path, socket_folder: Path) -> None:
-    """End what an earlier keeper left in ``data``; remove a pid file that names a stranger.
+    """End what an earlier keeper left in ``data``, and make its pid file no obstacle.
 
-    Only the one keeper of the instance may call this.
-
-    PostgreSQL itself judges a pid file whose process is gone: it also looks for shared memory.
+    Only the one keeper of the instance may call this. PostgreSQL itself judges a pid file whose
+    process is gone: it looks whether the shared memory named there is in use. Where the number
+    belongs to a stranger meanwhile we write ours: a server takes its parent's for a stale one.
     """
     pid_file = data / "postmaster.pid"
     try:
@@ -112,9 +112,18 @@ def clear_leftovers(data: Path, socket_folder: Path) -> None:
                 process.kill()
         wait_until_ended(alive, IMMEDIATE_SECONDS)
         if psutil.pid_exists(pid):
-            pid_file.unlink()
+            replace_pid(pid_file, os.getpid())
     for name in (f".s.PGSQL.{PORT}.lock", f".s.PGSQL.{PORT}"):
         (socket_folder / name).unlink(missing_ok=True)
+
+
+def replace_pid(pid_file: Path, pid: int) -> None:
+    """Change the first line. The folder is the server's user's, so no link is followed."""
+    with open(os.open(pid_file, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+") as file:
+        lines = file.read().split("\n")
+        file.seek(0)
+        file.truncate()
+        file.write("\n".join([str(pid), *lines[1:]]))
 
 
 def processes_in(data: Path) -> list[psutil.Process]:

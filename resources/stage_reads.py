@@ -1,7 +1,8 @@
 """Counts of stages: what the gate, the checks, ``forge status`` and the report read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,30 +27,26 @@ CROSS JOIN LATERAL (
     WHERE s.dataset = st.dataset AND s.ordinal >= st.ordinal_from AND s.ordinal < st.ordinal_to
 ) sub
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(x.pending), 0) AS pending, coalesce(sum(x.running), 0) AS running,
-           coalesce(sum(x.completed), 0) AS completed, coalesce(sum(x.rejected), 0) AS rejected,
-           coalesce(sum(x.failed), 0) AS failed, coalesce(sum(x.skipped), 0) AS skipped,
-           coalesce(sum(x.stale), 0) AS stale,
-           count(*) FILTER (WHERE x.completed + x.rejected + x.failed + x.skipped = :steps)
-               AS finished_subjects
+    SELECT coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'pending'), 0) AS pending,
+           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'running'), 0) AS running,
+           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'completed'), 0) AS completed,
+           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'rejected'), 0) AS rejected,
+           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'failed'), 0) AS failed,
+           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'skipped'), 0) AS skipped,
+           coalesce(sum(x.n) FILTER (WHERE NOT x.current), 0) AS stale
     FROM (
-        SELECT count(*) FILTER (WHERE y.current AND y.status = 'pending') AS pending,
-               count(*) FILTER (WHERE y.current AND y.status = 'running') AS running,
-               count(*) FILTER (WHERE y.current AND y.status = 'completed') AS completed,
-               count(*) FILTER (WHERE y.current AND y.status = 'rejected') AS rejected,
-               count(*) FILTER (WHERE y.current AND y.status = 'failed') AS failed,
-               count(*) FILTER (WHERE y.current AND y.status = 'skipped') AS skipped,
-               count(*) FILTER (WHERE NOT y.current) AS stale
+        SELECT y.status, y.n, v.step IS NOT NULL AND y.same_text AS current
         FROM (
-            SELECT i.ordinal, i.status,
-                   v.step IS NOT NULL AND i.content_hash = s.content_hash AS current
+            SELECT i.step, i.version, i.status, i.content_hash = s.content_hash AS same_text,
+                   count(*) AS n
             FROM forge.interactions i
-            JOIN forge.subjects s ON s.id = i.subject_id
-            LEFT JOIN v ON v.step = i.step AND v.version = i.version
+            JOIN forge.subjects s ON s.id = i.subject_id AND s.dataset = st.dataset
+                AND s.ordinal >= st.ordinal_from AND s.ordinal < st.ordinal_to
             WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
               AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
+            GROUP BY i.step, i.version, i.status, same_text
         ) y
-        GROUP BY y.ordinal
+        LEFT JOIN v ON v.step = y.step AND v.version = y.version
     ) x
 ) t
 CROSS JOIN LATERAL (
@@ -70,7 +67,23 @@ CROSS JOIN LATERAL (
           AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
           AND i.run_id = r.run_id AND i.status IN ('completed', 'rejected', 'failed'))
 ) w
-WHERE st.dataset = :dataset ORDER BY st.position"""
+WHERE st.dataset = :dataset {restriction} ORDER BY st.position"""
+
+# Only for stages in which some, not all, interactions have ended.
+_FINISHED = """
+SELECT st.partition, count(*) AS subjects
+FROM forge.stages st
+CROSS JOIN LATERAL (
+    SELECT i.ordinal FROM forge.interactions i
+    JOIN forge.subjects s ON s.id = i.subject_id AND s.content_hash = i.content_hash
+    JOIN json_each_text(CAST(:versions AS json)) AS v ON v.key = i.step AND v.value = i.version
+    WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
+      AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
+      AND i.status NOT IN ('pending', 'running')
+    GROUP BY i.ordinal HAVING count(*) = :steps
+) ended
+WHERE st.dataset = :dataset AND st.partition = ANY(CAST(:partitions AS text[]))
+GROUP BY st.partition"""
 
 _TALLY = f"""
 SELECT {{columns}},
@@ -116,23 +129,45 @@ WHERE {IN_SCOPE} ORDER BY i.ordinal, i.id"""
 
 class StageReads(StoreBase):
     def stage_counts(
-        self, dataset: str, workflow: str, step_versions: Mapping[str, str]
+        self,
+        dataset: str,
+        workflow: str,
+        step_versions: Mapping[str, str],
+        partitions: Collection[str] | None = None,
     ) -> list[StageCounts]:
-        """Every stage of the dataset, in order.
+        """The dataset's stages in order, all or only those named.
 
         Only live rows of the given versions and of their subject's content hash count; the other
-        live rows are ``stale``. ``missing`` is what subjects x steps says and no row shows.
+        live rows are ``stale``. ``missing`` is subjects x steps less the rows that count.
         """
-        steps = len(step_versions)
         values = {
             "dataset": dataset,
             "workflow": workflow,
-            "steps": steps,
+            "steps": len(step_versions),
             "versions": json.dumps(dict(step_versions)),
         }
+        only = ""
+        if partitions is not None:
+            only = "AND st.partition = ANY(CAST(:partitions AS text[]))"
+            values["partitions"] = list(partitions)
         with self._engine.connect() as connection:
-            rows = connection.execute(sa.text(_STAGES), values).mappings()
-            return [_stage(dict(row), steps) for row in rows]
+            query = sa.text(_STAGES.format(restriction=only))
+            rows = connection.execute(query, values).mappings()
+            stages = [_stage(dict(row), len(step_versions)) for row in rows]
+            partly = [stage.partition for stage in stages if 0 < stage.ended < _expected(stage)]
+            finished: dict[str, int] = {}
+            if partly:
+                found = connection.execute(sa.text(_FINISHED), {**values, "partitions": partly})
+                finished = {row.partition: row.subjects for row in found}
+        return [
+            replace(
+                stage,
+                finished_subjects=stage.subjects
+                if stage.ended == _expected(stage)
+                else finished.get(stage.partition, 0),
+            )
+            for stage in stages
+        ]
 
     def step_counts(self, scope: StageScope) -> list[StepCounts]:
         """The stage's live rows by step and model, in the order of the plan."""
@@ -204,24 +239,30 @@ class StageReads(StoreBase):
             return [dict(row) for row in rows]
 
 
+_STATUSES = ("pending", "running", "completed", "rejected", "failed", "skipped")
+
+
 def _stage(row: Mapping[str, Any], steps: int) -> StageCounts:
-    counts = {
-        name: int(row[name])
-        for name in (
-            *("first", "end", "subjects", "pending", "running", "completed", "rejected"),
-            *("failed", "skipped", "stale", "finished_subjects", "model_loads"),
-        )
-    }
-    names = ("pending", "running", "completed", "rejected", "failed", "skipped")
+    """Without the finished subjects, which not every stage has to count."""
+    current = {name: int(row[name]) for name in _STATUSES}
     return StageCounts(
-        **counts,
+        **current,
         partition=row["partition"],
+        first=row["first"],
+        end=row["end"],
+        subjects=row["subjects"],
         steps=steps,
-        missing=counts["subjects"] * steps - sum(counts[name] for name in names),
+        missing=row["subjects"] * steps - sum(current.values()),
+        stale=int(row["stale"]),
         working_seconds=float(row["working_seconds"]),
         first_claim=row["first_claim"],
         last_commit=row["last_commit"],
+        model_loads=int(row["model_loads"]),
     )
+
+
+def _expected(stage: StageCounts) -> int:
+    return stage.subjects * stage.steps
 
 
 def _excerpt(output: str | None) -> str | None:

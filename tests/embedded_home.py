@@ -19,8 +19,8 @@ WAIT_SECONDS = 60
 # A user of the database: connects, says so, and lives until its standard input closes.
 USER = """
 import sys
-from resources.database import open_engine
-engine = open_engine()
+from resources.database import create_engine, database_url, open_engine
+engine = open_engine() if "migrated" in sys.argv else create_engine(database_url())
 with engine.connect() as connection:
     print(connection.exec_driver_sql("SELECT current_database()").scalar(), flush=True)
 for line in sys.stdin:
@@ -41,9 +41,9 @@ class Home:
         self.instance = locate(project_root, folder / "data" / "forge-assets")
         self.users: list[subprocess.Popen[str]] = []
 
-    def start_user(self) -> "subprocess.Popen[str]":
+    def start_user(self, *arguments: str) -> "subprocess.Popen[str]":
         user = subprocess.Popen(
-            [sys.executable, "-c", USER],
+            [sys.executable, "-c", USER, *arguments],
             cwd="/",
             env=self.environment,
             stdin=subprocess.PIPE,
@@ -54,8 +54,8 @@ class Home:
         self.users.append(user)
         return user
 
-    def connected_user(self) -> "subprocess.Popen[str]":
-        user = self.start_user()
+    def connected_user(self, *arguments: str) -> "subprocess.Popen[str]":
+        user = self.start_user(*arguments)
         assert answer(user) == "forge"
         return user
 

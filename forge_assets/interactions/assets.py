@@ -71,7 +71,7 @@ def build_model_weights(project: Project) -> dg.AssetsDefinition:
         from forge_assets.interactions.inputs import materialize_weights
 
         with one_sentence():
-            return materialize_weights(project, say(context))
+            return materialize_weights(project, context.run_id, say(context))
 
     return model_weights
 
@@ -120,9 +120,9 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
                     f"{run.stage.key} stopped: {outcome.halted}; everything committed is kept,"
                     " run the same command when the machine is well"
                 )
-            if outcome.open_work.total or (limited and run.unfinished()):
-                run.leave("cut_short", f"{run.unfinished()} interactions are left")
-                say(context)(f"{run.stage.key} incomplete: {run.unfinished()} interactions left")
+            if limited and (left := run.unfinished()):
+                run.leave("cut_short", f"{left} interactions are left")
+                run.say(f"{run.stage.key} incomplete: {left} interactions are left")
                 return
             yield from checks.step_results(run, steps, context.selected_asset_check_keys)
             if not results_selected(context, workflow):

@@ -25,25 +25,33 @@ def results_specs(
 ) -> list[dg.AssetCheckSpec]:
     """The checks that gate the next stage. All but the warning block."""
     return [
-        dg.AssetCheckSpec(
-            name,
-            asset=asset,
-            description=description,
-            blocking=name not in _WARNS_ONLY,
-            partitions_def=partitions,
-        )
+        _spec(asset, partitions, name, description, blocking=name not in _WARNS_ONLY)
         for name, description in RESULTS_CHECKS.items()
     ]
 
 
 def step_specs(workflow: Workflow, partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
     return [
-        dg.AssetCheckSpec(
-            name,
-            asset=dg.AssetKey([workflow.name, step.name]),
-            description=description,
-            partitions_def=partitions,
-        )
+        _spec(dg.AssetKey([workflow.name, step.name]), partitions, name, description)
         for step in workflow.steps
         for name, description in STEP_CHECKS.items()
     ]
+
+
+def _spec(
+    asset: dg.AssetKey,
+    partitions: dg.PartitionsDefinition,
+    name: str,
+    description: str,
+    blocking: bool = False,
+) -> dg.AssetCheckSpec:
+    """A check per partition. Dagster calls that a preview, at every load; this says so once, here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")
+        return dg.AssetCheckSpec(
+            name,
+            asset=asset,
+            description=description,
+            blocking=blocking,
+            partitions_def=partitions,
+        )

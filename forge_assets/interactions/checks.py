@@ -10,6 +10,7 @@ from forge_assets.interactions.stage_run import StageRun
 from forge_assets.stage_checks import CheckOutcome, check_stage, check_step
 from resources.interaction import Status
 
+
 def results_checks(run: StageRun) -> list[dg.AssetCheckResult]:
     """Every check of the stage over what the store counts now."""
     counts = run.counts()[run.stage.key]

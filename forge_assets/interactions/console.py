@@ -1,10 +1,12 @@
 """Where progress goes besides Dagster's log: the terminal of `forge run`, if there is one."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 _terminal: ContextVar[Say | None] = ContextVar("terminal", default=None)
 
@@ -20,12 +22,18 @@ def on_terminal(say: Say) -> Iterator[None]:
 
 
 def both(log: Say) -> Say:
+    """Says to Dagster's log and to the terminal. Dagster's log is in the database: while that is
+    away a line is lost there, not the run."""
     terminal = _terminal.get()
-    if terminal is None:
-        return log
+
+    from sqlalchemy.exc import DBAPIError
 
     def say(line: str) -> None:
-        log(line)
-        terminal(line)
+        if terminal is not None:
+            terminal(line)
+        try:
+            log(line)
+        except DBAPIError as error:
+            _log.warning("%s (not in Dagster's log: %s)", line, type(error.orig).__name__)
 
     return say

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -49,7 +49,7 @@ def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> s
     )
     for record in records:
         run = record.dagster_run
-        if run.asset_selection and not any(key.path[0] == workflow for key in run.asset_selection):
+        if not _touches(run, [workflow]):
             continue
         if run.status == dg.DagsterRunStatus.STARTED:
             young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
@@ -99,11 +99,15 @@ def give_way(instance: dg.DagsterInstance, run_id: str, reason: str) -> str | No
 
 
 def fail_dead_runs(
-    instance: dg.DagsterInstance, engine: sa.Engine, log: Callable[[str], None]
+    instance: dg.DagsterInstance,
+    engine: sa.Engine,
+    workflows: Collection[str],
+    log: Callable[[str], None],
 ) -> None:
-    """Marks runs failed that Dagster believes started and whose process is gone.
+    """Marks runs of the workflows failed that Dagster believes started and whose process is gone.
 
-    Every run of ours holds the advisory lock of its id from its first step on.
+    Every run of ours holds the advisory lock of its id from its first step on; what else runs on
+    the instance is not judged.
     """
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]),
@@ -113,9 +117,15 @@ def fail_dead_runs(
         for record in records:
             run = record.dagster_run
             young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
-            if young or is_held(connection, LockSpace.RUN, run.run_id):
+            foreign = not _touches(run, workflows)
+            if young or foreign or is_held(connection, LockSpace.RUN, run.run_id):
                 continue
             fail_run(instance, run.run_id, log)
+
+
+def _touches(run: dg.DagsterRun, workflows: Collection[str]) -> bool:
+    """Whether the run materializes an asset of one of the workflows."""
+    return any(key.path[0] in workflows for key in run.asset_selection or ())
 
 
 def fail_run(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], None]) -> None:

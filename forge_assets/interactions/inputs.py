@@ -49,8 +49,9 @@ def present_weights(project: Project, model: str) -> WeightsInfo | None:
     return weights_present(config.source, revision=config.revision, model_key=model)
 
 
-def materialize_weights(project: Project, say: Say) -> dg.MaterializeResult:
+def materialize_weights(project: Project, run_id: str, say: Say) -> dg.MaterializeResult:
     """Converts what is not converted yet; the metadata lists every model."""
+    presence.hold(open_engine(), run_id)
     columns = [
         "model",
         "source",

@@ -76,7 +76,8 @@ class StageRun:
 
     def bury_dead(self) -> int:
         """Ends runs of this stage, and of the one before, whose process is gone."""
-        dagster_runs.fail_dead_runs(self.instance, self.engine, self.say)
+        names = [workflow.name for workflow in self.plan.project.workflows]
+        dagster_runs.fail_dead_runs(self.instance, self.engine, names, self.say)
         buried = 0
         for scope in self._scopes_to_watch():
             buried += presence.bury_dead_runs(

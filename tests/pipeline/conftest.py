@@ -19,8 +19,9 @@ MakeProject = Callable[[], Project]
 
 @pytest.fixture(scope="session")
 def weights_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FORGE_CACHE of the whole session: the small model is converted once."""
-    return tmp_path_factory.mktemp("forge-cache")
+    """FORGE_CACHE as it is set, else one of this session: the small model is converted once."""
+    given = os.environ.get("FORGE_CACHE")
+    return Path(given) if given else tmp_path_factory.mktemp("forge-cache")
 
 
 @pytest.fixture(scope="session")

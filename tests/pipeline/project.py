@@ -110,7 +110,10 @@ class Project:
         return self.run("forge_assets.cli.main", *arguments, **environment)
 
     def materialize(
-        self, partition: str, select: str = '+key:"review/results"', **environment: str | None
+        self,
+        partition: str | None,
+        select: str = '+key:"review/results"',
+        **environment: str | None,
     ) -> Ended:
         """`dagster asset materialize` as every example writes it."""
         return self.run("dagster", *materialization(partition, select), **environment)
@@ -238,14 +241,16 @@ class Command:
             self.process.wait()
 
 
-def materialization(partition: str, select: str) -> list[str]:
+def materialization(partition: str | None, select: str) -> list[str]:
     arguments = ["asset", "materialize", "-m", "forge_assets.definitions", "--select", select]
-    return [*arguments, "--partition", partition]
+    return arguments if partition is None else [*arguments, "--partition", partition]
 
 
 def texts(number: int) -> list[dict[str, Any]]:
     """Subjects s0, s1, …"""
-    return [{"key": f"s{n}", "text": f"Item {n} is about the number {n * 7}."} for n in range(number)]
+    return [
+        {"key": f"s{n}", "text": f"Item {n} is about the number {n * 7}."} for n in range(number)
+    ]
 
 
 def step(name: str, prompt: str, **settings: Any) -> dict[str, Any]:

@@ -108,4 +108,3 @@ def test_forge_refuses_it_with_one_line(project: Project) -> None:
     ]
     assert ended.out == ""
     assert project.scalar("SELECT count(*) FROM forge.interactions") == 0
-

@@ -75,7 +75,7 @@ def test_kill_of_the_keeper_ends_the_server(home: Home) -> None:
 
 def test_engine_outlives_its_server(home: Home) -> None:
     """A long-lived process goes on after the server and its keeper are gone."""
-    user = home.connected_user()
+    user = home.connected_user("migrated")
     keeper, postmaster = home.processes()
     keeper.kill()
     assert_end([keeper, postmaster])

@@ -3,7 +3,8 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import pytest
 import sqlalchemy as sa
@@ -151,10 +152,12 @@ def test_a_result_and_its_reclaim_at_once(
     prepare(store, 60, RAMP)
     for _ in range(3):
         claims = claim(store, scope=RAMP)
-        reclaimed, report = together(
-            lambda: other.reclaim_run(RUN),
-            lambda claims=claims: commit(store, *map(completed, claims)),  # type: ignore[misc]
-        )
+        results = [completed(c) for c in claims]
+        calls: list[Callable[[], Any]] = [
+            partial(other.reclaim_run, RUN),
+            partial(commit, store, *results),
+        ]
+        reclaimed, report = together(*calls)
         assert reclaimed + report.committed == len(claims)
         assert len(report.refused) == reclaimed
     finish(store, RAMP)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,18 @@ def differences(engine: sa.Engine) -> list[Any]:
     return found
 
 
-def test_migrations_make_the_tables_that_the_code_knows(postgres_engine: sa.Engine) -> None:
-    assert differences(postgres_engine) == []
-    execute(postgres_engine, "ALTER TABLE forge.runs DROP COLUMN host")
-    assert [difference[0] for difference in differences(postgres_engine)] == ["add_column"]
+@pytest.fixture
+def empty_engine(empty_postgres_url: str) -> Iterator[sa.Engine]:
+    engine = create_engine(empty_postgres_url)
+    yield engine
+    engine.dispose()
+
+
+def test_migrations_make_the_tables_that_the_code_knows(empty_engine: sa.Engine) -> None:
+    migrate(empty_engine)
+    assert differences(empty_engine) == []
+    execute(empty_engine, "ALTER TABLE forge.runs DROP COLUMN host")
+    assert [difference[0] for difference in differences(empty_engine)] == ["add_column"]
 
 
 def test_the_version_known_to_the_code_is_the_newest_migration() -> None:
@@ -75,23 +84,20 @@ def test_processes_that_start_at_once_migrate_once(empty_postgres_url: str) -> N
     engine.dispose()
 
 
-def test_alembic_tables_of_others_stay_as_they_are(empty_postgres_url: str) -> None:
-    engine = create_engine(empty_postgres_url)
-    execute(engine, "CREATE TABLE public.alembic_version AS SELECT 'dagsters' AS version_num")
-    migrate(engine)
-    migrate(engine)
-    assert fetch(engine, "SELECT * FROM public.alembic_version") == [{"version_num": "dagsters"}]
-    engine.dispose()
-
-
-def test_a_database_newer_than_the_code_is_refused(postgres_engine: sa.Engine) -> None:
-    execute(postgres_engine, "UPDATE forge.schema_version SET version_num = '9999'")
+def test_a_database_of_others_or_of_later_code(empty_engine: sa.Engine) -> None:
+    dagsters = "CREATE TABLE public.alembic_version AS SELECT 'dagsters' AS version_num"
+    execute(empty_engine, dagsters)
+    migrate(empty_engine)
+    migrate(empty_engine)
+    versions = fetch(empty_engine, "SELECT * FROM public.alembic_version")
+    assert versions == [{"version_num": "dagsters"}]
+    execute(empty_engine, "UPDATE forge.schema_version SET version_num = '9999'")
     with pytest.raises(ConfigurationError, match="version '9999', newer than this code"):
-        migrate(postgres_engine)
+        migrate(empty_engine)
 
 
-def test_a_role_without_rights_is_named(empty_postgres_url: str) -> None:
-    owner = create_engine(empty_postgres_url)
+def test_a_role_without_rights_is_named(empty_engine: sa.Engine) -> None:
+    owner = empty_engine
     name = f"guest_{owner.url.database}"
     execute(owner, f"CREATE ROLE {name} LOGIN PASSWORD 'guest'")
     guest = create_engine(owner.url.set(username=name, password="guest"))
@@ -99,4 +105,3 @@ def test_a_role_without_rights_is_named(empty_postgres_url: str) -> None:
         migrate(guest)
     guest.dispose()
     execute(owner, f"DROP ROLE {name}")
-    owner.dispose()

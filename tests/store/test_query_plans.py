@@ -10,7 +10,17 @@ from resources.claim_store import CLAIM
 from resources.database import create_engine
 from resources.interaction_store import InteractionStore, StageScope
 from resources.store_base import scope_values
-from tests.store.workshop import DATASET, MODELS, WORKFLOW, advance, execute, planned
+from tests.store.workshop import (
+    DATASET,
+    MODELS,
+    WORKFLOW,
+    advance,
+    claim,
+    commit,
+    completed,
+    execute,
+    planned,
+)
 
 SUBJECTS = 5_000
 WHOLE = StageScope(DATASET, WORKFLOW, "whole", 0, SUBJECTS)
@@ -74,8 +84,6 @@ def test_no_read_of_the_hot_path_walks_the_whole_table(engine: sa.Engine) -> Non
     store = InteractionStore(engine)
     sa.event.listen(engine, "before_cursor_execute", note)
     try:
-        from tests.store.workshop import claim, commit, completed
-
         store.register_run("run-1", STAGE, pid=1, host="here")
         commit(store, *map(completed, claim(store, scope=STAGE, limit=32)))
         claim(store, "big", scope=STAGE, limit=32)
@@ -91,7 +99,7 @@ def test_no_read_of_the_hot_path_walks_the_whole_table(engine: sa.Engine) -> Non
         for sql, parameters in sent:
             cursor = connection.connection.cursor()
             cursor.execute(f"EXPLAIN (FORMAT JSON) {sql}", parameters)
-            for node in nodes(cursor.fetchone()[0][0]["Plan"]):
+            for node in nodes(cursor.fetchall()[0][0][0]["Plan"]):
                 whole = node["Node Type"] == "Seq Scan"
                 if whole and node["Relation Name"] in ("interactions", "interaction_events"):
                     walked.append(sql)

@@ -69,7 +69,11 @@ def test_accepted_even_when_cut_off(
         ({"json_schema": {}}, "9" * 5000, "no valid JSON: Exceeds the limit"),
         ({"json_schema": {}}, "[" * 100_000, "the JSON is nested too deep"),
         ({"json_schema": GRADE}, "[" * 900 + "]" * 900, "the JSON cannot be checked: Recursion"),
-        ({"json_schema": {"type": "string"}}, '"\\ud800"', "no valid JSON: half of a surrogate pair"),
+        (
+            {"json_schema": {"type": "string"}},
+            '"\\ud800"',
+            "no valid JSON: half of a surrogate pair",
+        ),
     ],
 )
 def test_refused_with_the_reason(parts: dict[str, Any], text: str, reason: str) -> None:

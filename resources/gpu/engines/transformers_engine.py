@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 _SHAREABLE_LAYERS = {"full_attention"}
 _RUNNABLE_LAYERS = _SHAREABLE_LAYERS | {"sliding_attention"}
 _CPU_BATCH, _GPU_BATCH = 64, 64
-_CPU_PREFILL, _GPU_PREFILL = 1024, 16384
+_CPU_PREFILL, _GPU_PREFILL = 512, 16384
 
 
 class TransformersEngine:
@@ -39,7 +39,7 @@ class TransformersEngine:
         self.device = choose_device(config.device)
         self.dtype: DtypeChoice = choose_dtype(config.dtype, self.device)
         self.weights = weights
-        model, self._tokenizer = _load(weights, self.dtype, self.device, model_key)
+        model, self.tokenizer = _load(weights, self.dtype, self.device, model_key)
         layer_types = _layer_types(model.config, model_key)
         self._share = layer_types <= _SHAREABLE_LAYERS
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
@@ -47,11 +47,11 @@ class TransformersEngine:
         on_cpu = self.device.type == "cpu"
         self.max_batch = config.max_batch or (_CPU_BATCH if on_cpu else _GPU_BATCH)
         self._token_budget = config.max_batch_tokens
-        self._end_tokens = _end_tokens(model, self._tokenizer)
-        self._grammars = GrammarCompiler(self._tokenizer, self._vocabulary, self._end_tokens)
+        self._end_tokens = _end_tokens(model, self.tokenizer)
+        self._grammars = GrammarCompiler(self.tokenizer, self._vocabulary, self._end_tokens)
         self._loaded: LoadedModel | None = LoadedModel(
             model=model,
-            tokenizer=self._tokenizer,
+            tokenizer=self.tokenizer,
             device=self.device,
             layers=model.config.get_text_config().num_hidden_layers,
             end_tokens=frozenset(self._end_tokens),
@@ -81,12 +81,12 @@ class TransformersEngine:
 
     def _tokenize(self, prompt: str, system: str | None) -> tuple[int, ...]:
         with self._tokenizer_lock:
-            if self._tokenizer.chat_template is None:
+            if self.tokenizer.chat_template is None:
                 text = f"{system}\n\n{prompt}" if system else prompt
-                return tuple(self._tokenizer(text)["input_ids"])
+                return tuple(self.tokenizer(text)["input_ids"])
             messages = [{"role": "system", "content": system}] if system else []
             messages.append({"role": "user", "content": prompt})
-            encoded = self._tokenizer.apply_chat_template(
+            encoded = self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, return_dict=True
             )
             return tuple(encoded["input_ids"])
