@@ -29,6 +29,11 @@ _SUBJECTS = """
 SELECT count(*) FROM forge.subjects
 WHERE dataset = :dataset AND ordinal >= :first AND ordinal < :end"""
 
+_LOCK_SUBJECTS = """
+SELECT id FROM forge.subjects
+WHERE dataset = :dataset AND ordinal >= :first AND ordinal < :end
+ORDER BY id FOR NO KEY UPDATE"""
+
 _LIVE = f"""
 SELECT count(*) FILTER (WHERE x.current) AS current,
        array_agg(DISTINCT x.subject_id) FILTER (WHERE NOT x.current) AS outdated
@@ -121,13 +126,12 @@ class StagePlanner(StoreBase):
         with self._engine.begin() as connection:
             # Shared with ingest: no text changes between reading its hash and creating its rows.
             lock_transaction(connection, StoreLock.DATASET, scope.dataset)
+            # All at once and in order, also those that only move on below.
+            connection.execute(sa.text(_LOCK_SUBJECTS), values)
             outdated = connection.execute(sa.text(_LIVE), values).one().outdated or []
-            superseded = 0
-            if outdated:
-                lock_subjects(connection, outdated)
-                superseded = supersede_rows(
-                    connection, outdated, _OUTDATED, values, "the workflow or the subject changed"
-                )
+            superseded = supersede_rows(
+                connection, outdated, _OUTDATED, values, "the workflow or the subject changed"
+            )
             created = connection.execute(sa.text(_CREATE), values).rowcount
             if created:
                 refresh_statistics(connection, "forge.interactions", created)

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
 from resources.interaction import SkipKind, Status, StepState, Transition
-from resources.store_base import IN_SCOPE, bulk_json, lock_subjects, scope_values
+from resources.store_base import IN_SCOPE, bulk_json, scope_values
 from resources.store_types import Advance, StageScope
 
 Family = dict[str, "LiveStep"]
@@ -133,11 +133,11 @@ def _movable(family: Family, transitions: Mapping[str, Transition]) -> dict[str,
 def release_stuck(connection: sa.Connection, scope: StageScope, advance: Advance) -> Moved:
     """Move on the subjects of a stage that have a waiting step beside an ended one.
 
-    New rows below kept ancestors need this: no result will come in that moves them.
+    New rows below kept ancestors need this: no result will come in that moves them. The caller
+    holds the stage's subjects.
     """
     subject_ids = list(connection.execute(sa.text(_STUCK), scope_values(scope)).scalars())
     if not subject_ids:
         return Moved()
-    lock_subjects(connection, subject_ids)
     families = load_families(connection, subject_ids, [scope.workflow])
     return move_on(connection, families.values(), advance)

@@ -11,7 +11,7 @@ import psutil
 
 from resources.postgres_instance import locate
 from resources.processes import wait_until_ended
-from tests.postgres import in_temporary_home, remove_instance
+from tests.postgres import in_temporary_home, python_path, remove_instance
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 WAIT_SECONDS = 60
@@ -34,9 +34,8 @@ class Home:
 
     def __init__(self, folder: Path, project_root: Path = PROJECT_ROOT) -> None:
         self.folder = folder
-        self.environment = (
-            os.environ | in_temporary_home(folder) | {"PYTHONPATH": str(project_root)}
-        )
+        self.environment = os.environ | in_temporary_home(folder)
+        self.environment["PYTHONPATH"] = python_path(project_root)
         self.environment.pop("FORGE_DATABASE_URL", None)
         self.instance = locate(project_root, folder / "data" / "forge-assets")
         self.users: list[subprocess.Popen[str]] = []

@@ -1,6 +1,7 @@
 """Throw-away databases for tests, on one embedded server for the whole test session."""
 
 import itertools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -89,6 +90,11 @@ def remove_instance(instance: PostgresInstance) -> None:
 
 def database_text(url: sqlalchemy.URL) -> str:
     return url.render_as_string(hide_password=False)
+
+
+def python_path(*folders: Path) -> str:
+    """PYTHONPATH with ``folders`` first."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))
 
 
 def in_temporary_home(folder: Path) -> dict[str, str]:

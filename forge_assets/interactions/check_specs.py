@@ -45,7 +45,7 @@ def _spec(
     description: str,
     blocking: bool = False,
 ) -> dg.AssetCheckSpec:
-    """A check per partition. Dagster calls that a preview, at every load; this says so once, here."""
+    """A check per partition. Dagster warns at every load that this is a preview; only that is hushed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Specifying a partitions_def on an AssetCheckSpec")
         return dg.AssetCheckSpec(

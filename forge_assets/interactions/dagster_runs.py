@@ -10,6 +10,7 @@ import dagster as dg
 import sqlalchemy as sa
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent
+from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._core.utils import make_new_run_id
 from dagster._utils.interrupts import capture_interrupts
@@ -40,23 +41,32 @@ def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> b
 
 
 def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
-    """The id of a run of the partition that waits for a slot or is about to begin, if any."""
-    records = instance.get_run_records(
-        dg.RunsFilter(
-            statuses=[*_WAITING, dg.DagsterRunStatus.STARTED], tags={PARTITION_NAME_TAG: partition}
-        ),
-        limit=50,
-    )
-    for record in records:
-        run = record.dagster_run
-        if not _touches(run, [workflow]):
-            continue
-        if run.status == dg.DagsterRunStatus.STARTED:
-            young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
-            if not young:
-                continue
-        return run.run_id
+    """The id of a run of the partition that waits for the daemon to start it, if any."""
+    found = _runs_of(instance, partition, workflow, _WAITING)
+    return found[0].dagster_run.run_id if found else None
+
+
+def starting_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
+    """The id of a run of the partition that was started and may not have reached its first step."""
+    for record in _runs_of(instance, partition, workflow, [dg.DagsterRunStatus.STARTED]):
+        if _is_young(record):
+            return record.dagster_run.run_id
     return None
+
+
+def _runs_of(
+    instance: dg.DagsterInstance,
+    partition: str,
+    workflow: str,
+    statuses: list[dg.DagsterRunStatus],
+) -> list[RunRecord]:
+    filters = dg.RunsFilter(statuses=statuses, tags={PARTITION_NAME_TAG: partition})
+    records = instance.get_run_records(filters, limit=50)
+    return [record for record in records if _touches(record.dagster_run, [workflow])]
+
+
+def _is_young(record: RunRecord) -> bool:
+    return time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
 
 
 def slots_are_taken(instance: dg.DagsterInstance) -> bool:
@@ -116,11 +126,9 @@ def fail_dead_runs(
     with engine.connect() as connection:
         for record in records:
             run = record.dagster_run
-            young = time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
-            foreign = not _touches(run, workflows)
-            if young or foreign or is_held(connection, LockSpace.RUN, run.run_id):
-                continue
-            fail_run(instance, run.run_id, log)
+            judged = _touches(run, workflows) and not _is_young(record)
+            if judged and not is_held(connection, LockSpace.RUN, run.run_id):
+                fail_run(instance, run.run_id, log)
 
 
 def _touches(run: dg.DagsterRun, workflows: Collection[str]) -> bool:

@@ -6,13 +6,11 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from resources.interaction_store import EndState, InteractionStore, RunRow, StageScope
+from resources.interaction_store import InteractionStore, RunRow, StageScope
 from resources.locks import LockSpace, SessionLock, is_held
 
 _held: dict[str, SessionLock] = {}
-"""Run locks of this process, kept until the run's last stage is closed or the process ends."""
-_open: dict[str, set[StageScope]] = {}
-"""The stages that each run of this process works on: one run may hold several workflows."""
+"""Run locks of this process, kept until it ends: Dagster closes a run after its last step."""
 
 
 def hold(engine: sa.Engine, run_id: str) -> None:
@@ -25,7 +23,6 @@ def announce_run(
 ) -> None:
     """Takes the run's lock, then writes its row: a row without its lock is a dead run."""
     hold(engine, run_id)
-    _open.setdefault(run_id, set()).add(scope)
     store.register_run(run_id, scope, pid=os.getpid(), host=socket.gethostname())
 
 
@@ -33,21 +30,6 @@ def keep_alive(run_id: str) -> None:
     """Takes the lock again if the connection that held it was cut."""
     if run_id in _held:
         _held[run_id].try_acquire()
-
-
-def close_run(
-    store: InteractionStore,
-    run_id: str,
-    scope: StageScope,
-    state: EndState,
-    reason: str | None = None,
-) -> None:
-    """Ends the run's work on the stage; its lock goes with the last one."""
-    store.end_run(run_id, scope, state, reason)
-    stages = _open.get(run_id, set())
-    stages.discard(scope)
-    if not stages and run_id in _held:
-        _held.pop(run_id).release()
 
 
 def running_runs(

@@ -134,15 +134,19 @@ class StageRun:
         """Frees this run's slot for the run that it waits for."""
         again = dagster_runs.give_way(self.instance, self.run_id, reason)
         if again is not None:
-            raise Refusal(f"{reason} and no run slot is free: gave way, queued again as run {again}")
+            raise Refusal(
+                f"{reason} and no run slot is free: gave way, queued again as run {again}"
+            )
 
     def _liveness(self, stage: Stage) -> RunLiveness:
         """What is known of the runs of another stage."""
         scope = self.plan.project.scope(self.plan.workflow, stage)
+        workflow = self.plan.workflow.name
         alive, _ = presence.running_runs(self.engine, self.store, scope)
+        starting = dagster_runs.starting_run(self.instance, stage.key, workflow)
         return RunLiveness(
-            working=alive[0].run_id if alive else None,
-            queued=dagster_runs.queued_run(self.instance, stage.key, self.plan.workflow.name),
+            working=alive[0].run_id if alive else starting,
+            queued=dagster_runs.queued_run(self.instance, stage.key, workflow),
             daemon_alive=dagster_runs.daemon_is_alive(self.instance),
             asked_for=bool(self.store.runs(scope)),
         )
@@ -182,7 +186,7 @@ class StageRun:
 
     def leave(self, state: EndState, reason: str | None = None) -> None:
         """Ends the run: finished, cut_short or failed. Only the first call counts."""
-        presence.close_run(self.store, self.run_id, self.scope, state, reason)
+        self.store.end_run(self.run_id, self.scope, state, reason)
 
     # the wave
 

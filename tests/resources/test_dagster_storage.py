@@ -1,6 +1,5 @@
 """Dagster's storage in the project's database, through the repository's own dagster.yaml."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import yaml
 from resources.dagster_storage import ForgeDagsterStorage, is_forge_instance
 from resources.database import create_engine
 from resources.postgres_instance import locate
-from tests.postgres import in_temporary_home, remove_instance
+from tests.postgres import in_temporary_home, python_path, remove_instance
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +35,7 @@ def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(PROJECT_ROOT / "dagster.yaml", tmp_path)
     (tmp_path / "toy_assets.py").write_text(ASSETS)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", f"{PROJECT_ROOT}{os.pathsep}{tmp_path}")
+    monkeypatch.setenv("PYTHONPATH", python_path(PROJECT_ROOT, tmp_path))
     return tmp_path
 
 

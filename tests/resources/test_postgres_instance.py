@@ -28,7 +28,7 @@ from tests.embedded_home import (
     mode,
     stale_socket_lock,
 )
-from tests.postgres import in_temporary_home, remove_instance
+from tests.postgres import in_temporary_home, python_path, remove_instance
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_binaries_that_the_server_user_cannot_reach(tmp_path: Path) -> None:
     before = set(ROOT_HOME.glob("postgresql-*"))
     home = Home(tmp_path / "home")
     home.folder.mkdir()
-    home.environment["PYTHONPATH"] = os.pathsep.join([str(closed), str(PROJECT_ROOT)])
+    home.environment["PYTHONPATH"] = python_path(closed, PROJECT_ROOT)
     try:
         home.connected_user()
         copy = Path(home.process("postmaster").exe()).parents[3]

@@ -176,6 +176,25 @@ def test_two_planners_at_once(
     assert store.plan_stage(RAMP, planned(), advance) == PlanReport()
 
 
+def test_a_changed_workflow_while_results_come_in(
+    store: InteractionStore, other: InteractionStore, postgres_engine: sa.Engine
+) -> None:
+    """Whoever comes first: no result of the old version stays, and nothing waits for ever."""
+    prepare(store, 60, RAMP)
+    for round_ in range(3):
+        results = [completed(c) for c in claim(store, scope=RAMP)]
+        versions = {name: f"{name}-{round_}" for name in NEEDS}
+        calls: list[Callable[[], Any]] = [
+            partial(other.plan_stage, RAMP, planned(versions), advance),
+            partial(commit, store, *reversed(results)),
+        ]
+        plan, report = together(*calls)
+        assert plan.created == plan.superseded == 200
+        assert report.committed + len(report.refused) == 50
+        assert statuses(postgres_engine, "summarize") == ["pending"] * 50
+    assert finish(store, RAMP) == 200
+
+
 def test_two_readers_of_one_source_at_once(
     store: InteractionStore, other: InteractionStore, postgres_engine: sa.Engine
 ) -> None:
