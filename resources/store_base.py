@@ -19,7 +19,6 @@ class StoreLock(IntEnum):
     """First key of the store's transaction locks; the second is the hash of a name."""
 
     DATASET = 0x666F7211
-    PLAN = 0x666F7212
 
 
 class StoreBase:

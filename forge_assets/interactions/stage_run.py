@@ -69,9 +69,14 @@ class StageRun:
         self._check_machine()
 
     def counts(self) -> dict[str, StageCounts]:
-        """By partition key."""
-        dataset, workflow = self.scope.dataset, self.scope.workflow
-        rows = self.store.stage_counts(dataset, workflow, self.plan.versions)
+        """Of this stage and the one before, by partition key."""
+        scopes = self._scopes_to_watch()
+        rows = self.store.stage_counts(
+            self.scope.dataset,
+            self.scope.workflow,
+            self.plan.versions,
+            partitions=[scope.partition for scope in scopes],
+        )
         return {row.partition: row for row in rows}
 
     def bury_dead(self) -> int:

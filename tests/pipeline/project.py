@@ -19,7 +19,7 @@ from forge_assets.config import project_root
 from resources.database import create_engine
 
 ROOT = project_root()
-PATIENCE_SECONDS = 180
+PATIENCE_SECONDS = 300
 SMALL, OTHER = "small", "other"
 _NOT_INHERITED = ("DAGSTER_", "FORGE_", "XDG_", "HF_")
 T = TypeVar("T")
@@ -69,6 +69,8 @@ class Project:
             "FORGE_DATABASE_URL": self.url,
             "FORGE_CACHE": str(self.cache),
             "PYTHONPATH": str(ROOT),
+            # Two commands at a time on two cores: threads that wait for each other stand still.
+            "OMP_NUM_THREADS": "1",
         }
         (self.folder / "home").mkdir(parents=True, exist_ok=True)
 

@@ -108,6 +108,7 @@ def test_retry_renews_the_rejected_and_their_descendants(failed: Ended, strict: 
         {"step": "strict", "status": "rejected", "number": 4},
     ]
     new = strict.evaluations("canary-10")[evaluations:]
+    print(new)
     verdicts = {
         one["check_name"]: one["success"] for one in new if one["asset_key"]["path"][1] == "results"
     }

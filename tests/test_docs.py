@@ -1,0 +1,422 @@
+"""README and docs say what is so: commands run, links resolve, names and keys are the code's."""
+
+import inspect
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from forge_assets import config
+from forge_assets.config import project_root
+from forge_assets.stages import build_stages, stage_named
+from forge_assets.workflow import steps
+from resources import store_schema, subject_sources
+from resources.gpu.model_config import ModelConfig
+from resources.interaction import ErrorClass
+
+ROOT = project_root()
+README = ROOT / "README.md"
+WORKFLOWS = ROOT / "docs/workflows.md"
+PAGES = [README, *sorted(ROOT.joinpath("docs").rglob("*.md"))]
+CODE = ("forge_assets", "resources", "sensors")
+OWN_DATA = "mkdir -p mine"
+PATIENCE_SECONDS = 600
+USAGE_ERRORS = (
+    "BadParameter",
+    "MissingParameter",
+    "NoSuchOption",
+    "NoArgsIsHelpError",
+    "UsageError",
+)
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+# what the pages hold
+
+
+def prose(page: Path) -> str:
+    """Without the fenced blocks."""
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M)
+
+
+def spans(page: Path) -> list[str]:
+    """Inline code."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def shell_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+
+
+def commands(lines: Iterable[str]) -> list[list[str]]:
+    """The forge, make and dagster commands among the lines."""
+    split = [shlex.split(line, comments=True) for line in lines if line.strip()]
+    return [words for words in split if len(words) > 1 and words[0] in ("forge", "make", "dagster")]
+
+
+def shell_commands(page: Path) -> list[list[str]]:
+    """Those of the blocks, here-documents left out."""
+    blocks = [
+        re.sub(r"<<'END'\n.*?^END$", "", block, flags=re.S | re.M) for block in shell_blocks(page)
+    ]
+    return commands(line for block in blocks for line in block.splitlines())
+
+
+def headings(page: Path) -> set[str]:
+    """Anchors as GitHub makes them."""
+    found = re.findall(r"^#+ (.+)$", prose(page), flags=re.M)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in found}
+
+
+def rows(page: Path, heading: str) -> list[dict[str, str]]:
+    """The first table below a heading, as cells by column name."""
+    section = re.split(rf"^#+ {re.escape(heading)}$", page.read_text(), flags=re.M)[1]
+    lines = re.split(r"^#+ ", section, flags=re.M)[0].splitlines()
+    table = [line.strip("|").split(" | ") for line in lines if line.startswith("|")]
+    cells = [[cell.strip() for cell in line] for line in table]
+    return [dict(zip(cells[0], line, strict=True)) for line in cells[2:]]
+
+
+def plain(cell: str) -> str:
+    return cell.strip("`")
+
+
+@cache
+def source_text() -> str:
+    files = [ROOT / "Makefile", ROOT / "dagster.yaml", ROOT / "pyproject.toml"]
+    files += [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    return "\n".join(path.read_text() for path in files)
+
+
+# links and names
+
+
+@each_page
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (page.parent / name).resolve() if name else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        assert linked.is_relative_to(ROOT), f"{page.name} links out of the repository: {target}"
+        assert not anchor or anchor in headings(linked), f"{page.name} links to {target}"
+
+
+@each_page
+def test_paths_exist(page: Path) -> None:
+    """A span is a path of ours when it ends in .py or begins with an entry of the root."""
+    entries = {entry.name for entry in ROOT.iterdir()}
+    for span in spans(page):
+        if not re.fullmatch(r"[\w./-]+", span):
+            continue
+        ours = "/" in span and span.split("/")[0] in entries - {"output"}
+        if ours or span.endswith(".py"):
+            assert (ROOT / span).exists(), f"{page.name} names {span}"
+
+
+@each_page
+def test_modules_classes_and_functions_exist(page: Path) -> None:
+    for span in spans(page):
+        if re.fullmatch(rf"({'|'.join(CODE)})(\.\w+)+", span):
+            path = ROOT / span.replace(".", "/")
+            assert path.is_dir() or path.with_suffix(".py").exists(), f"{page.name} names {span}"
+        elif found := re.fullmatch(r"([A-Z][a-z]+[A-Z]\w+)(?:\.(\w+))?", span):
+            for name in filter(None, found.groups()):
+                assert re.search(rf"\b{name}\b", source_text()), f"{page.name} names {span}"
+        elif found := re.fullmatch(r"(\w+)\(.*\)", span):
+            assert f"def {found[1]}(" in source_text(), f"{page.name} names {span}"
+
+
+@each_page
+def test_environment_variables_are_read_somewhere(page: Path) -> None:
+    for name in re.findall(r"\b((?:DAGSTER|FORGE|XDG|HF)_[A-Z_]+)\b", page.read_text()):
+        assert name in source_text(), f"{page.name} names {name}"
+
+
+@each_page
+def test_tables_exist(page: Path) -> None:
+    known = {table.name for table in store_schema.metadata.tables.values()}
+    migrations = "".join(
+        path.read_text() for path in (ROOT / "resources/migrations/versions").glob("0*.py")
+    )
+    known |= set(re.findall(r"CREATE VIEW forge\.(\w+)", migrations))
+    for name in re.findall(r"`forge\.(\w+)`", page.read_text()):
+        assert name == "yaml" or name in known, f"{page.name} names forge.{name}"
+
+
+# commands
+
+
+@each_page
+def test_commands_of_shell_blocks_are_command_lines(page: Path) -> None:
+    for words in shell_commands(page):
+        if words[0] == "make":
+            assert_target(words[1])
+        else:
+            parse(words)
+
+
+@each_page
+def test_commands_in_the_text_exist(page: Path) -> None:
+    """A command that is only named, without options, need not be complete."""
+    for words in commands(spans(page)):
+        if words[0] == "make":
+            assert_target(words[1])
+        elif any(word.startswith("-") for word in words):
+            parse(words)
+        else:
+            find_command(words)
+
+
+def assert_target(name: str) -> None:
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "--dry-run", "--always-make", name]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout, f"make {name} does nothing"
+
+
+def find_command(words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The command and its arguments. Typer brings a click of its own, Dagster uses click."""
+    if words[0] == "forge":
+        import typer.main
+
+        from forge_assets.cli.main import app
+
+        command: Any = typer.main.get_command(app)
+    else:
+        from dagster._cli import create_dagster_cli
+
+        command = create_dagster_cli()
+    arguments = list(words[1:])
+    while hasattr(command, "get_command"):
+        command = command.get_command(None, arguments.pop(0))
+        assert command is not None, f"no such command: {shlex.join(words)}"
+    return command, arguments
+
+
+def parse(words: Sequence[str]) -> dict[str, Any]:
+    """The parsed options; nothing is executed."""
+    command, arguments = find_command(words)
+    try:
+        with command.make_context(words[0], arguments) as context:
+            return dict(context.params)
+    except Exception as error:
+        if type(error).__name__ not in USAGE_ERRORS:
+            raise
+        raise AssertionError(f"{shlex.join(words)}: {error}") from None
+
+
+@each_page
+def test_stages_in_shell_blocks_exist(page: Path) -> None:
+    default = config.ConfigFile.model_fields
+    stages = build_stages(default["stages"].default, default["batches"].default)
+    for block in shell_blocks(page):
+        for key in re.findall(r"--(?:stage|partition) (\S+)", block):
+            stage_named(stages, key)
+
+
+def test_the_dagster_command_selects_what_forge_runs() -> None:
+    import dagster as dg
+
+    from forge_assets.definitions import defs
+
+    found = [words for words in shell_commands(README) if words[0] == "dagster"]
+    assert found
+    graph = defs.resolve_asset_graph()
+    for words in found:
+        given = parse(words)
+        selected = dg.AssetSelection.from_string(given["select"]).resolve(graph)
+        demo = {key for key in graph.get_all_asset_keys() if key.path[0] == "api_review"}
+        assert selected == demo | {dg.AssetKey("subjects"), dg.AssetKey("model_weights")}
+
+
+# the user's own data, as the README tells it
+
+
+@dataclass(frozen=True)
+class Told:
+    """The README's block about own data after it ran."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def told(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    (block,) = [block for block in shell_blocks(README) if block.startswith(OWN_DATA)]
+    home = tmp_path_factory.mktemp("newcomer")
+    folder = home / "work"
+    folder.mkdir()
+    programs = home / "bin"
+    programs.mkdir()
+    forge = programs / "forge"
+    forge.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m forge_assets.cli.main "$@"\n')
+    forge.chmod(0o755)
+    foreign = ("DAGSTER_", "FORGE_", "XDG_", "HF_")
+    environment = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
+    environment |= {
+        "HOME": str(home),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "FORGE_DATABASE_URL": module_postgres_url,
+    }
+    if "FORGE_CACHE" in os.environ:  # else the small model is converted here, too
+        environment["FORGE_CACHE"] = os.environ["FORGE_CACHE"]
+    process = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", block],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    return Told(process.returncode, out, err, folder)
+
+
+def test_own_data_runs_as_written(told: Told) -> None:
+    assert told.code == 0, told.out + told.err
+    for sentence in ("GO for canary-10", "canary-10: passed", "# triage, canary-10: passed"):
+        assert sentence in told.out
+    assert "# Subject `T-1`" in told.out
+    assert "Traceback" not in told.err
+
+
+def test_own_data_leaves_its_results_beside_the_configuration(told: Told) -> None:
+    import pyarrow.parquet as pq
+
+    folder = told.folder / "mine/output/triage/canary-10"
+    assert json.loads((folder / "report.json").read_text())["verdict"] == "passed"
+    table = pq.read_table(folder / "results.parquet").to_pydict()
+    assert table["key"] == ["T-1", "T-2", "T-3"]
+    assert set(table["kind.output"]) <= {"bug", "wish", "billing"}
+
+
+# the reference
+
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "A workflow file": steps.WorkflowFile,
+    "Steps": steps.Step,
+    "generate": steps.GenerateParams,
+    "output": steps.OutputContract,
+    "when": steps.When,
+    "forge.yaml": config.ConfigFile,
+    "models": ModelConfig,
+    "stages": config.StageSpec,
+    "batches": config.BatchSpec,
+    "thresholds": config.Thresholds,
+    "preflight": config.PreflightLimits,
+}
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_the_reference_names_every_key_and_its_default(heading: str) -> None:
+    documented = {plain(row["key"]): row["default"] for row in rows(WORKFLOWS, heading)}
+    assert documented == shown_defaults(SECTIONS[heading], documented)
+
+
+def test_no_section_of_the_files_is_left_out() -> None:
+    models = set(sections_of(steps, config)) | {ModelConfig}
+    assert models == set(SECTIONS.values())
+
+
+def test_the_reference_names_every_key_of_every_source() -> None:
+    documented: dict[str, dict[str, str]] = {}
+    sources = {kind(model): model for model in source_models()}
+    for row in rows(WORKFLOWS, "subjects"):
+        named = list(sources) if row["for"] == "all" else row["for"].split(", ")
+        for source in named:
+            documented.setdefault(source, {})[plain(row["key"])] = row["default"]
+    assert documented == {
+        source: shown_defaults(model, documented.get(source, {}))
+        for source, model in sources.items()
+    }
+
+
+def test_the_reference_names_every_choice() -> None:
+    text = {row["key"]: row["meaning"] for row in rows(WORKFLOWS, "when")}
+    assert set(re.findall(r"`([^`]+)`", text["`op`"])) == set(get_args(steps.Operator))
+    text = {row["key"]: row["meaning"] for row in rows(WORKFLOWS, "subjects")}
+    named = set(re.findall(r"`([^`]+)`", text["`source`"]))
+    assert named == {kind(model) for model in source_models()}
+
+
+def test_the_reference_names_every_error_class() -> None:
+    documented = {
+        plain(row["class"]): (row["tried again"], row["ends as"])
+        for row in rows(WORKFLOWS, "Error classes")
+    }
+    assert documented == {
+        each.value: ("yes" if each.retryable else "no", each.final_status.value)
+        for each in ErrorClass
+    }
+
+
+def shown_defaults(model: type[BaseModel], documented: dict[str, str]) -> dict[str, str]:
+    """What the column should hold: as documented where that says the same as the model."""
+    shown: dict[str, str] = {}
+    for name, field in model.model_fields.items():
+        given = documented.get(name, "")
+        default = field.default
+        nested = isinstance(default, BaseModel) or (
+            isinstance(default, tuple) and any(isinstance(item, BaseModel) for item in default)
+        )
+        if field.is_required():
+            shown[name] = "required"
+        elif default is None:
+            shown[name] = "none"
+        elif nested:
+            shown[name] = "see below"
+        else:
+            plain_default = list(default) if isinstance(default, tuple) else default
+            same = given != "" and yaml.safe_load(given) == plain_default
+            shown[name] = given if same else json.dumps(plain_default)
+    return shown
+
+
+def sections_of(*modules: types.ModuleType) -> Iterator[type[BaseModel]]:
+    """The models of the files that are defined in the modules."""
+    for module in modules:
+        for name, member in inspect.getmembers(module, inspect.isclass):
+            own = member.__module__ == module.__name__ and not name.startswith("_")
+            if own and issubclass(member, BaseModel):
+                yield member
+
+
+def source_models() -> list[Any]:
+    union, _ = get_args(subject_sources.SubjectSource)
+    return list(get_args(union))
+
+
+def kind(source: Any) -> str:
+    """The value of ``source`` that chooses the model."""
+    (name,) = get_args(source.model_fields["source"].annotation)
+    return str(name)
