@@ -279,6 +279,8 @@ def told(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "FORGE_DATABASE_URL": module_postgres_url,
+        # Threads that spin for each other crawl where cores are shared.
+        "OMP_NUM_THREADS": "1",
     }
     if "FORGE_CACHE" in os.environ:  # else the small model is converted here, too
         environment["FORGE_CACHE"] = os.environ["FORGE_CACHE"]

@@ -6,7 +6,7 @@ from typing import Any
 from forge_assets.cli.open import open_store, out, plans_of
 from forge_assets.interactions.status import stage_rows, subjects_beyond
 
-_WIDTH = 140
+_WIDTH = 180
 
 
 def show(workflow: str | None, as_json: bool) -> int:
@@ -38,7 +38,8 @@ def _print(rows: list[dict[str, Any]], several: bool) -> None:
     headings += ["completed", "rejected", "failed", "skipped", "rejection", "errors"]
     headings += ["a minute", "s each", "loads"]
     for heading in headings:
-        table.add_column(heading, justify="left" if heading in headings[: 2 + several] else "right")
+        name = heading in headings[: 2 + several]
+        table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for row in rows:
         counts = row["interactions"].values()
         cells = [row["workflow"]] * several

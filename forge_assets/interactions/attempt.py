@@ -1,5 +1,6 @@
 """One attempt at an interaction: claim -> request, completion -> result. Pure."""
 
+import hashlib
 import random
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,11 +44,20 @@ def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
         top_p=generate.top_p,
         top_k=generate.top_k,
         repetition_penalty=generate.repetition_penalty,
-        seed=generate.seed + claim.attempt,
+        seed=row_seed(generate.seed, claim),
         stop=tuple(generate.stop),
         json_schema=step.output.json_schema,
         one_of=step.output.one_of,
     )
+
+
+def row_seed(seed: int, claim: Claim) -> int:
+    """The step's seed made the row's own: with one seed for all, every row would draw alike.
+
+    The same subject, step and attempt draw the same again.
+    """
+    name = f"{seed}/{claim.step}/{claim.subject_key}/{claim.attempt}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
 
 
 def conclude(

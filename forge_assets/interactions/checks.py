@@ -27,9 +27,12 @@ def step_results(
 ) -> Iterator[dg.MaterializeResult]:
     """The materialization of each step with its own checks."""
     thresholds = run.plan.project.config.thresholds
-    for counts in run.store.step_counts(run.scope):
-        if counts.step not in steps:
+    counted = {counts.step: counts for counts in run.store.step_counts(run.scope)}
+    # Dagster wants parents first; rows that were renewed no longer stand in that order.
+    for step in run.plan.ordered:
+        if step.name not in steps or step.name not in counted:
             continue
+        counts = counted[step.name]
         asset = dg.AssetKey([run.plan.workflow.name, counts.step])
         checks = [
             _result(asset, outcome, _examples(run, outcome.name, counts.step))

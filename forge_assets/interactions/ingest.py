@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from forge_assets.workflow.plan import subject_fields
+from forge_assets.workflow.spec import Workflow
+from forge_assets.workflow.template import placeholders
 from forge_assets.yaml_document import shown
 from resources.errors import ConfigurationError
 from resources.interaction_store import IngestReport, InteractionStore
@@ -81,6 +83,15 @@ def check_fields(plan: WorkflowPlan, known: Collection[str]) -> None:
     unknown = sorted(subject_fields(plan.workflow) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"{shown(plan.workflow.path)}: {{{unknown[0]}}} names a field that no subject has;"
-            f" the subjects have: {', '.join(sorted(known))}"
+            f"{shown(plan.workflow.path)}: {_place(plan.workflow, unknown[0])}: {{{unknown[0]}}}"
+            f" names a field that no subject has; the subjects have: {', '.join(sorted(known))}"
         )
+
+
+def _place(workflow: Workflow, name: str) -> str:
+    """The first prompt that names the field, such as ``steps[0].prompt``."""
+    for position, step in enumerate(workflow.steps):
+        for part, text in (("prompt", step.prompt), ("system", step.system)):
+            if f"{{{name}}}" in [placeholder.text for placeholder in placeholders(text or "")]:
+                return f"steps[{position}].{part}"
+    raise AssertionError(f"{name} stands in a prompt")

@@ -52,8 +52,9 @@ def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     }
     for step, state in row["steps"].items():
         for name, value in state.items():
-            text = json.dumps(value, ensure_ascii=False) if name == "parsed" and value else value
-            flat[f"{step}.{name}"] = text
+            if name == "parsed" and value is not None:
+                value = json.dumps(value, ensure_ascii=False)
+            flat[f"{step}.{name}"] = value
     return flat
 
 

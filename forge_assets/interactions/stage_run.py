@@ -197,6 +197,7 @@ class StageRun:
 
     def work(self, steps: frozenset[str], limited: Limited, gpu: GpuResource) -> WaveOutcome:
         """Does the selected steps of the stage. Refusal when their parents are unfinished."""
+        self._have_weights(steps, gpu)
         self.store.plan_stage(
             self.scope,
             self.plan.steps,
@@ -247,6 +248,14 @@ class StageRun:
                 f"{self.stage.key}: the selected steps need others that are unfinished: {named};"
                 " select these too"
             )
+
+    def _have_weights(self, steps: frozenset[str], gpu: GpuResource) -> None:
+        """Makes them where the selection left the asset out, before anything is planned."""
+        config = self.plan.project.config
+        with naming_forge_yaml(config):
+            for step in self.plan.ordered:
+                if step.name in steps:
+                    gpu.ensure_weights(step.model, config.models[step.model])
 
     def _hooks(self, order: WorkOrder, gpu: GpuResource, monitor: Monitor) -> WaveHooks:
         return WaveHooks(

@@ -1,10 +1,17 @@
 """One attempt: what a claim asks for, and what a completion makes of it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from forge_assets.interactions.attempt import RETRY_TEMPERATURE, conclude, prepare, retry_delay
+from forge_assets.interactions.attempt import (
+    RETRY_TEMPERATURE,
+    conclude,
+    prepare,
+    retry_delay,
+    row_seed,
+)
 from forge_assets.workflow.spec import GenerateParams, OutputContract, Step
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
 from resources.interaction import Claim, ErrorClass, Result, Status
@@ -51,13 +58,21 @@ def test_the_first_attempt_asks_for_what_the_step_says() -> None:
     request = prepare(step(), claim())
     assert isinstance(request, GenerationRequest)
     assert (request.request_id, request.prompt) == (5, "Say hello")
-    assert (request.temperature, request.seed, request.max_new_tokens) == (0.0, 7, 8)
+    assert (request.temperature, request.max_new_tokens) == (0.0, 8)
 
 
 def test_a_later_attempt_samples_with_another_seed() -> None:
     request = prepare(step(), claim(attempt=2))
     assert isinstance(request, GenerationRequest)
-    assert (request.temperature, request.seed) == (RETRY_TEMPERATURE, 9)
+    assert request.temperature == RETRY_TEMPERATURE
+    assert request.seed == row_seed(7, claim(attempt=2))
+
+
+def test_every_subject_step_and_attempt_draws_for_itself_and_the_same_again() -> None:
+    other = replace(claim(), subject_key="other")
+    seeds = [row_seed(7, claim()), row_seed(8, claim()), row_seed(7, claim(1)), row_seed(7, other)]
+    assert len(set(seeds)) == 4
+    assert row_seed(7, claim()) == seeds[0]
 
 
 def test_every_generation_parameter_reaches_the_request() -> None:

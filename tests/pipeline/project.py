@@ -178,10 +178,11 @@ class Project:
         return next(row for row in ended.data["stages"] if row["partition"] == partition)
 
     def evaluations(self, partition: str) -> list[dict[str, Any]]:
-        """Check evaluations of the stage in Dagster's event log, oldest first."""
+        """Check evaluations of the stage that Dagster keeps, oldest first; planned ones are none."""
         rows = self.query(
             "SELECT partition, evaluation_event FROM public.asset_check_executions"
-            " WHERE partition = :partition AND evaluation_event IS NOT NULL ORDER BY id",
+            " WHERE partition = :partition AND execution_status IN ('SUCCEEDED', 'FAILED')"
+            " ORDER BY id",
             partition=partition,
         )
         events = [json.loads(row["evaluation_event"]) for row in rows]

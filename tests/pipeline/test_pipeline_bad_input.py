@@ -121,9 +121,17 @@ def test_one_sentence_and_nothing_changed(project: Project, fault: Fault) -> Non
         assert name in sentence
     assert dagster.code == 1, dagster.text
     assert occurrences(sentence, dagster.text) == 1, dagster.text
-    for table in ("interactions", "interaction_events", "runs"):
-        assert project.scalar(f"SELECT count(*) FROM forge.{table} WHERE true") == 0
+    for table in ("interactions", "interaction_events"):
+        assert project.scalar(f"SELECT count(*) FROM forge.{table}") == 0
     assert not project.output.exists()
+
+
+def test_missing_weights_are_noticed_without_their_asset(project: Project) -> None:
+    no_model_there(project)
+    ended = project.materialize("canary-10", 'key:"review/draft"')
+    assert ended.code == 1, ended.text
+    assert occurrences("models.small.source", ended.text) == 1, ended.text
+    assert project.scalar("SELECT count(*) FROM forge.interactions") == 0
 
 
 @pytest.mark.parametrize("select", [RESULTS, 'key:"review/draft"'])

@@ -1,28 +1,28 @@
 """Branches and losses: who runs, who is skipped and why."""
 
+import json
+
+import pyarrow.parquet as pq
 import pytest
 
 from tests.pipeline.project import Project, step
 
 
-def chosen(name: str, choice: str, **settings: object) -> dict[str, object]:
-    """A step whose answer is known: it may only say one thing."""
-    return step(name, "Answer: {text}", output={"one_of": [choice]}, **settings)
-
-
-def branch(name: str, value: str, **settings: object) -> dict[str, object]:
-    when = {"step": "kind", "op": "==", "value": value}
-    return step(name, f"{name}: {{kind.output}}", needs=["kind"], when=when, **settings)
+def branch(name: str, op: str) -> dict[str, object]:
+    when = {"step": "kind", "op": op, "value": "yes"}
+    return step(name, f"{name}: {{kind.output}}", needs=["kind"], when=when)
 
 
 STEPS = [
-    chosen("kind", "yes"),
-    branch("taken", "yes"),
-    branch("left_out", "no"),
+    # The answer is known: it may only say one thing.
+    step("kind", "Answer: {text}", output={"one_of": ["yes"]}),
+    branch("taken", "=="),
+    branch("left_out", "!="),
     # One need is absent: its names are empty, the step runs.
     step("join", "[{taken.output}|{left_out.output}]", needs=["taken", "left_out"]),
     # All its needs are absent.
     step("nothing", "[{left_out.output}]", needs=["left_out"]),
+    step("zero", "Count: {text}", output={"json_schema": {"enum": [0]}}),
     step("refused", "Say: {text}", output={"max_chars": 1}),
     step("lost", "[{refused.output}]", needs=["refused"]),
     step("lost_too", "[{lost.output}]", needs=["lost", "kind"]),
@@ -46,6 +46,7 @@ def test_every_step_ends_as_the_language_says(done: Project) -> None:
         "left_out": "skipped",
         "join": "completed",
         "nothing": "skipped",
+        "zero": "completed",
         "refused": "rejected",
         "lost": "skipped",
         "lost_too": "skipped",
@@ -95,7 +96,14 @@ def test_a_step_that_was_only_skipped_passes_its_own_checks(done: Project) -> No
     assert found["left_out", "rejection_rate"]["success"]
     assert found["left_out", "rejection_rate"]["description"] == "nothing attempted"
     assert not found["refused", "rejection_rate"]["success"]
-    assert found["results", "rejection_rate"]["description"] == "20.0 % (3 of 15), limit 50 %"
+    assert found["results", "rejection_rate"]["description"] == "16.7 % (3 of 18), limit 50 %"
+
+
+def test_parsed_values_are_json_in_the_results(done: Project) -> None:
+    rows = pq.read_table(done.output / "review/canary-10/results.parquet").to_pylist()
+    assert [json.loads(row["zero.parsed"]) for row in rows] == [0, 0, 0]
+    assert [json.loads(row["kind.parsed"]) for row in rows] == ["yes", "yes", "yes"]
+    assert {row["taken.parsed"] for row in rows} == {None}
 
 
 def test_a_field_that_one_subject_lacks_fails_that_row(project: Project) -> None:

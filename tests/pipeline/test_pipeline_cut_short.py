@@ -48,7 +48,7 @@ def test_ctrl_c_hands_the_leases_back(project: Project) -> None:
     done = completed(project)
     assert set(project.counts()) == {"completed", "pending"}
     assert project.evaluations("canary-10") == []
-    assert "RUNNING" not in project.dagster_runs().values()
+    assert set(project.dagster_runs().values()) <= {"CANCELED", "FAILURE"}
     again = project.forge("run", "--stage", "canary-10")
     assert again.code == 0, again.text
     after = {row["id"]: row for row in completed(project)}
@@ -68,7 +68,7 @@ def test_sigterm_ends_the_dagster_command_in_order(project: Project) -> None:
     assert ended.code not in (0, -signal.SIGTERM), ended.text
     assert set(project.counts()) == {"completed", "pending"}
     assert project.evaluations("canary-10") == []
-    assert "STARTED" not in project.dagster_runs().values()
+    assert set(project.dagster_runs().values()) <= {"CANCELED", "FAILURE"}
 
 
 def test_sigterm_ends_a_run_that_waits(project: Project) -> None:

@@ -95,6 +95,7 @@ def test_retry_renews_the_rejected_and_their_descendants(failed: Ended, strict: 
     evaluations = len(strict.evaluations("canary-10"))
     ended = strict.forge("retry", "--stage", "canary-10", "--status", "rejected")
     assert ended.code == 1, ended.text
+    print(ended.text)
     after = {(row["step"], row["id"]) for row in strict.query(ids)}
     assert {step for step, _ in before & after} == {"draft", "beside"}
     assert {step for step, _ in after - before} == {"strict", "after"}
@@ -108,7 +109,6 @@ def test_retry_renews_the_rejected_and_their_descendants(failed: Ended, strict: 
         {"step": "strict", "status": "rejected", "number": 4},
     ]
     new = strict.evaluations("canary-10")[evaluations:]
-    print(new)
     verdicts = {
         one["check_name"]: one["success"] for one in new if one["asset_key"]["path"][1] == "results"
     }
