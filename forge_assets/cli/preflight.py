@@ -32,7 +32,7 @@ def show(workflow: str | None, stage_key: str | None, as_json: bool) -> int:
         before = previous_stage(plan.project.stages, stage)
         found = evaluate_preflight(
             stage.key,
-            plan=f"at most {answer.interactions_at_most} interactions in {answer.loads} groups",
+            plan=f"at most {answer.interactions_at_most} interactions of {answer.loads} models",
             plan_error=None if answer.subjects else "the stage holds no subjects",
             gate=run.decide(answer.subjects),
             previous=before.key if before else None,

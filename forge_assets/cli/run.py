@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from forge_assets.cli.open import out, plan_of
+from forge_assets.cli.open import open_store, out, plan_of
 from forge_assets.interactions.console import on_terminal
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
@@ -171,8 +171,13 @@ def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:
     position = stages.index(stage)
     if row["verdict"] == "incomplete":
         out(f"{stage.key} is incomplete; go on with:  forge run --stage {stage.key}")
-    elif position + 1 < len(stages):
+    elif (
+        position + 1 < len(stages)
+        and open_store().subject_count(plan.project.config.dataset) > stage.end
+    ):
         out(f"next:  forge run --stage {stages[position + 1].key}")
+    else:
+        out("all subjects are done")
     out(f"look:  forge report --stage {stage.key}")
 
 

@@ -20,7 +20,7 @@ from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
 from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage, previous_stage
 from forge_assets.workflow.plan import advance
-from resources.errors import Refusal
+from resources.errors import InfrastructureError, Refusal
 from resources.gpu.engines.base import Engine
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
@@ -214,7 +214,7 @@ class StageRun:
         )
         if not self._open_work(order).total:
             return WaveOutcome(Tally(), OpenWork(), halted=None)
-        with self._device(steps, gpu):
+        with self._device(steps, gpu) as locks:
             # Another run may have had the device for hours.
             self._wait(self._gate, "gate")
             monitor = Monitor(
@@ -225,7 +225,7 @@ class StageRun:
                 gpu_configured=self._gpu_configured,
             )
             with monitor:
-                return run_wave(self.store, order, self._hooks(order, gpu, monitor))
+                return run_wave(self.store, order, self._hooks(order, gpu, monitor, locks))
 
     def unfinished(self) -> int:
         """Interactions of the stage that have not ended."""
@@ -257,15 +257,26 @@ class StageRun:
                 if step.name in steps:
                     gpu.ensure_weights(step.model, config.models[step.model])
 
-    def _hooks(self, order: WorkOrder, gpu: GpuResource, monitor: Monitor) -> WaveHooks:
+    def _hooks(
+        self, order: WorkOrder, gpu: GpuResource, monitor: Monitor, locks: list[SessionLock]
+    ) -> WaveHooks:
         return WaveHooks(
             engine=lambda key: self._load(gpu, key),
             resident=gpu.resident,
-            heartbeat=lambda: presence.keep_alive(self.run_id),
+            heartbeat=lambda: self._heartbeat(locks),
             breach=monitor.breach,
             progress=Progress(self.stage.key, self._open_work(order).total, self.say),
             reclaim_dead=self.bury_dead,
         )
+
+    def _heartbeat(self, locks: list[SessionLock]) -> None:
+        """Takes the locks again after their connections were cut, for as long as nobody else did."""
+        presence.keep_alive(self.run_id)
+        if not all(lock.try_acquire() for lock in locks):
+            raise InfrastructureError(
+                f"{self.stage.key} stopped: while the database was away another run took the device;"
+                " everything committed is kept, run the same command again"
+            )
 
     def _load(self, gpu: GpuResource, model: str) -> Engine:
         """The model's engine; a load that this brought about is noted in the store."""
@@ -282,7 +293,7 @@ class StageRun:
         return engine
 
     @contextmanager
-    def _device(self, steps: frozenset[str], gpu: GpuResource) -> Iterator[None]:
+    def _device(self, steps: frozenset[str], gpu: GpuResource) -> Iterator[list[SessionLock]]:
         """Holds the lock of every device that the steps use: one engine at a time on a device."""
         models = self.plan.project.config.models
         keys = {step.model for step in self.plan.ordered if step.name in steps}
@@ -295,7 +306,7 @@ class StageRun:
             for device, lock in zip(devices, locks, strict=True):
                 reason = f"{self.stage.key} waits for {device}, which another run is using"
                 self._wait(partial(self._busy, lock, reason), device)
-            yield
+            yield locks
         finally:
             for lock in locks:
                 lock.release()

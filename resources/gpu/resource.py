@@ -7,6 +7,7 @@ import dagster as dg
 
 from resources.gpu.devices import DeviceReport, probe
 from resources.gpu.dtype_probe import choose_device
+from resources.gpu.hf import quiet_transformers
 from resources.gpu.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ class GpuResource(dg.ConfigurableResource):
 
     def device(self, config: ModelConfig) -> str:
         """Where the model runs, as torch names it. Imports torch and transformers."""
-        import transformers  # noqa: F401  # paid here, so that the first claim does not wait for it
-
-        return str(choose_device(config.device))
+        # Imported here, so that the first claim does not wait for it.
+        with quiet_transformers():
+            return str(choose_device(config.device))
 
     def loads(self) -> "list[ModelLoad]":
         """Every load of this process so far."""
