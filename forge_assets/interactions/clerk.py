@@ -13,7 +13,7 @@ from forge_assets.interactions.attempt import conclude, prepare
 from forge_assets.workflow.plan import advance
 from forge_assets.workflow.plan import ancestors as ancestors_of
 from forge_assets.workflow.spec import Workflow
-from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
+from resources.gpu.engines.base import Completion, GenerationRequest
 from resources.interaction import Claim, Result, StepState, Transition
 from resources.interaction_store import (
     CommitReport,
@@ -109,10 +109,6 @@ class Clerk:
             self._raise_error()
             self._finished.append(completion)
             self._changed.notify_all()
-
-    def refuse(self, request: GenerationRequest, error: EngineError) -> None:
-        """Ends a request that the engine would not take."""
-        self.put(Completion(request.request_id, "", "error", 0, 0, 0.0, error))
 
     @property
     def budget_spent(self) -> bool:

@@ -72,14 +72,7 @@ def _drain(clerk: Clerk, model: str, hooks: WaveHooks) -> str | None:
     window = engine.max_batch * _BATCHES_AHEAD
     clerk.open(model, window)
     while requests := clerk.take(window):
-        accepted = []
-        for request in requests:
-            error = engine.check(request)
-            if error is None:
-                accepted.append(request)
-            else:
-                clerk.refuse(request, error)
-        for completion in engine.generate(accepted):
+        for completion in engine.generate(requests):
             clerk.put(completion)
             hooks.progress(model, clerk.tally)
         if broken := hooks.breach():

@@ -28,14 +28,17 @@ class Echo:
     answer: Callable[[GenerationRequest], str] = lambda request: request.prompt
 
     def check(self, request: GenerationRequest) -> EngineError | None:
-        if "refuse me" in request.prompt:
-            return EngineError(ErrorClass.PROMPT_TOO_LONG, "too long")
-        return None
+        refused = EngineError(ErrorClass.PROMPT_TOO_LONG, "too long")
+        return refused if "refuse me" in request.prompt else None
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
         self.calls.append(list(requests))
         for request in requests:
-            yield Completion(request.request_id, self.answer(request), "stop", 1, 1, 0.1)
+            error = self.check(request)
+            if error is None:
+                yield Completion(request.request_id, self.answer(request), "stop", 1, 1, 0.1)
+            else:
+                yield Completion(request.request_id, "", "error", 0, 0, 0.0, error)
 
     def close(self) -> None:
         self.calls.clear()
