@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _prefix_groups(ordered: Sequence[Row]) -> list[PrefixGroup]:
     A group costs its shared beginning once plus the rest of every row; the cheapest split is found
     over all places to cut. Sorted order makes a group's shared length the least of its neighbours'.
     """
-    common = [_common(a.tokens, b.tokens) for a, b in zip(ordered, ordered[1:], strict=False)]
+    common = [_common(a.tokens, b.tokens) for a, b in pairwise(ordered)]
     saved = [0] * (len(ordered) + 1)
     """saved[i]: prompt tokens not computed twice among the first i rows, at best."""
     cut = [0] * (len(ordered) + 1)

@@ -50,7 +50,9 @@ def shipped_weights(weights_cache: Path) -> WeightsInfo:
 @pytest.fixture(scope="session")
 def shipped(shipped_weights: WeightsInfo) -> Iterator[TransformersEngine]:
     """SmolLM2-135M in float32."""
-    engine = TransformersEngine(ModelConfig(source=SHIPPED, dtype="float32"), shipped_weights, "demo")
+    engine = TransformersEngine(
+        ModelConfig(source=SHIPPED, dtype="float32"), shipped_weights, "demo"
+    )
     yield engine
     engine.close()
 

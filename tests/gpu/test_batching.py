@@ -30,7 +30,9 @@ def test_every_row_is_planned_once_and_within_the_limits(
 
 
 def test_rows_of_one_template_share_its_beginning_whatever_their_order() -> None:
-    rows = _rows("A: summarize x", "B: grade this", "A: summarize y", "B: grade that", "A: summarize zz")
+    rows = _rows(
+        "A: summarize x", "B: grade this", "A: summarize y", "B: grade that", "A: summarize zz"
+    )
     (plan,) = plan_batches(rows, 10, 10_000)
     assert [(group.shared, len(group.rows)) for group in plan.groups] == [
         (len("A: summarize "), 3),
@@ -52,4 +54,7 @@ def test_batches_are_of_even_size() -> None:
 def test_rows_of_like_length_are_batched_together() -> None:
     rows = _rows(*("p" * 5 + "x" * size for size in (1, 90, 2, 91, 3, 92)))
     plans = plan_batches(rows, 3, 10_000)
-    assert [sorted(len(row.tokens) for row in plan.rows) for plan in plans] == [[6, 7, 8], [95, 96, 97]]
+    assert [sorted(len(row.tokens) for row in plan.rows) for plan in plans] == [
+        [6, 7, 8],
+        [95, 96, 97],
+    ]

@@ -55,7 +55,9 @@ def test_a_random_model_can_say_nothing_but_the_alternatives(
     assert completion.text in options
 
 
-def test_an_alternative_ends_once_it_is_the_only_one_left(tiny: Callable[..., TransformersEngine]) -> None:
+def test_an_alternative_ends_once_it_is_the_only_one_left(
+    tiny: Callable[..., TransformersEngine],
+) -> None:
     options = ("documentation of a very long name", "nothing of that kind at all")
     (completion,) = tiny().generate([GenerationRequest(1, "Choose.", 20, one_of=options)])
     assert completion.text in options

@@ -26,7 +26,9 @@ def _poison_token(engine: TransformersEngine) -> int:
     return int(token)
 
 
-def _fail_on(engine: TransformersEngine, fails: Callable[[torch.Tensor], BaseException | None]) -> list[int]:
+def _fail_on(
+    engine: TransformersEngine, fails: Callable[[torch.Tensor], BaseException | None]
+) -> list[int]:
     """Makes the model's forward pass raise; returns the list that collects its batch sizes."""
     sizes: list[int] = []
 
@@ -45,12 +47,17 @@ def _errors(completions: list[Completion]) -> dict[int, ErrorClass]:
 
 
 @pytest.mark.parametrize("poisoned", [(5,), (0, 6, 15)])
-def test_a_request_that_breaks_the_forward_pass_ends_alone(tiny: Tiny, poisoned: tuple[int, ...]) -> None:
+def test_a_request_that_breaks_the_forward_pass_ends_alone(
+    tiny: Tiny, poisoned: tuple[int, ...]
+) -> None:
     engine = tiny()
     clean = {done.request_id: done.text for done in engine.generate(_requests(16))}
     token = _poison_token(engine)
     sizes = _fail_on(
-        engine, lambda ids: IndexError("index out of range in self") if bool((ids == token).any()) else None
+        engine,
+        lambda ids: (
+            IndexError("index out of range in self") if bool((ids == token).any()) else None
+        ),
     )
     completions = list(engine.generate(_requests(16, poisoned)))
     assert sorted(done.request_id for done in completions) == list(range(16))
@@ -89,7 +96,9 @@ def test_a_model_that_always_fails_is_the_engine_s_fault(tiny: Tiny) -> None:
 
 def test_out_of_memory_halves_the_batch_and_remembers(tiny: Tiny) -> None:
     engine = tiny()
-    sizes = _fail_on(engine, lambda ids: torch.OutOfMemoryError("no room") if len(ids) > 5 else None)
+    sizes = _fail_on(
+        engine, lambda ids: torch.OutOfMemoryError("no room") if len(ids) > 5 else None
+    )
     completions = list(engine.generate(_requests(16)))
     assert _errors(completions) == {}
     assert len(completions) == 16

@@ -18,7 +18,10 @@ def test_a_seed_gives_the_same_text_alone_and_in_any_batch(
     engine = tiny()
     (first,) = engine.generate([_story(1, 5)])
     others = [_story(number, number) for number in range(10, 14)]
-    batch = {done.request_id: done.text for done in engine.generate([*others, _story(1, 5), _story(2, 5)])}
+    batch = {
+        done.request_id: done.text
+        for done in engine.generate([*others, _story(1, 5), _story(2, 5)])
+    }
     assert batch[1] == batch[2] == first.text
     assert len(set(batch.values())) > 1
 
@@ -43,7 +46,9 @@ def test_repetition_penalty_makes_seen_tokens_less_likely() -> None:
     assert scores.tolist() == [[1.0, -2.0, 3.0]]
 
 
-def test_repetition_penalty_is_the_one_of_transformers(tiny: Callable[..., TransformersEngine]) -> None:
+def test_repetition_penalty_is_the_one_of_transformers(
+    tiny: Callable[..., TransformersEngine],
+) -> None:
     engine = tiny()
     requests = [
         GenerationRequest(number, prompt, 16, repetition_penalty=1.5)

@@ -52,11 +52,13 @@ def test_a_system_prompt_reaches_the_model(shipped: TransformersEngine) -> None:
     assert shipped.encode(request.prompt, request.system) != shipped.encode(request.prompt, None)
 
 
-def test_steps_share_a_batch_and_every_template_is_computed_once(shipped: TransformersEngine) -> None:
+def test_steps_share_a_batch_and_every_template_is_computed_once(
+    shipped: TransformersEngine,
+) -> None:
     completions = list(shipped.generate(_requests((2,))))
-    assert {(done.provenance["batch_id"], done.provenance["batch_size"]) for done in completions} == {
-        (completions[0].provenance["batch_id"], len(completions))
-    }
+    assert {
+        (done.provenance["batch_id"], done.provenance["batch_size"]) for done in completions
+    } == {(completions[0].provenance["batch_id"], len(completions))}
     assert completions[0].provenance["shared_prefix_tokens"] > 20
     assert completions[0].provenance["model_sha256"] == shipped.weights.sha256
     assert completions[0].provenance["dtype"] == "float32"
@@ -94,7 +96,9 @@ def test_rows_leave_as_they_end_and_the_rest_move_together(
     assert {done.finish_reason for done in completions} == {"length"}
     assert sizes[:2] == [8, 8]
     assert sizes[-1] < 8
-    assert _by_id(completions) == {cap: alone(engine, request) for cap, request in zip(caps, requests, strict=True)}
+    assert _by_id(completions) == {
+        cap: alone(engine, request) for cap, request in zip(caps, requests, strict=True)
+    }
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,9 @@ def test_other_architectures(
     engine = tiny(tiny_folder(kind, **more))
     requests = _requests((24, 3))
     completions = list(engine.generate(requests))
-    assert _by_id(completions) == {request.request_id: alone(engine, request) for request in requests}
+    assert _by_id(completions) == {
+        request.request_id: alone(engine, request) for request in requests
+    }
     shared = completions[0].provenance["shared_prefix_tokens"]
     assert (shared == 0) == ("sliding_window" in more)
 
@@ -140,7 +146,9 @@ def test_stop_strings_cut_the_text_before_them(shipped: TransformersEngine) -> N
     assert cut.output_tokens < free.output_tokens
 
 
-def test_completions_come_before_the_batch_has_ended(tiny: Callable[..., TransformersEngine]) -> None:
+def test_completions_come_before_the_batch_has_ended(
+    tiny: Callable[..., TransformersEngine],
+) -> None:
     """The caller commits what has ended while the other rows go on."""
     engine = tiny()
     steps: list[int] = []
@@ -162,7 +170,9 @@ def test_the_caller_s_gradient_mode_is_its_own_between_completions(
         assert not torch.is_inference_mode_enabled()
 
 
-def test_an_abandoned_batch_leaves_the_engine_usable(tiny: Callable[..., TransformersEngine]) -> None:
+def test_an_abandoned_batch_leaves_the_engine_usable(
+    tiny: Callable[..., TransformersEngine],
+) -> None:
     engine = tiny()
     requests = _requests((2, 20))
     next(engine.generate(requests))
@@ -184,7 +194,9 @@ def test_ctrl_c_is_not_swallowed(tiny: Callable[..., TransformersEngine]) -> Non
     assert len(list(engine.generate(_requests((2,))))) == len(_requests())
 
 
-def test_prefill_in_length_buckets_covers_every_row(tiny: Callable[..., TransformersEngine]) -> None:
+def test_prefill_in_length_buckets_covers_every_row(
+    tiny: Callable[..., TransformersEngine],
+) -> None:
     """A small bucket splits the prompts' forward pass; the outcome stays."""
     import dataclasses
 

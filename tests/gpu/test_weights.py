@@ -123,7 +123,9 @@ def test_what_a_killed_conversion_left_behind_is_removed(folder: Path, tmp_path:
     assert not leftover.exists()
 
 
-def _convert(source: str, cache: Path, together: Barrier, answers: "multiprocessing.Queue[bool]") -> None:
+def _convert(
+    source: str, cache: Path, together: Barrier, answers: "multiprocessing.Queue[bool]"
+) -> None:
     together.wait()
     answers.put(ensure_weights(source, cache).converted)
 
@@ -186,5 +188,7 @@ def test_an_unreachable_hub_model_is_refused_with_what_to_do(
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    with pytest.raises(ConfigurationError, match=r"models\.mine\.source: org/name is not in the local"):
+    with pytest.raises(
+        ConfigurationError, match=r"models\.mine\.source: org/name is not in the local"
+    ):
         ensure_weights("org/name", tmp_path, model_key="mine")

