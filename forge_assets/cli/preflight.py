@@ -57,11 +57,11 @@ def next_stage(plan: WorkflowPlan, store: InteractionStore) -> Stage:
 
 def weights_state(plan: WorkflowPlan, model: str) -> str | None:
     """What there is of a model's weights; None when a run could not get at them."""
-    present = present_weights(plan.project, model)
-    if present is not None:
-        return f"{present.architecture}, {present.bytes / 1e6:.0f} MB, converted"
     config = plan.project.config.models[model]
     try:
+        present = present_weights(plan.project, model)
+        if present is not None:
+            return f"{present.architecture}, {present.bytes / 1e6:.0f} MB, converted"
         resolve_source(config.source, config.revision, model)
     except ConfigurationError:
         return None

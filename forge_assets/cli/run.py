@@ -9,8 +9,9 @@ from forge_assets.cli.open import open_store, out, plan_of
 from forge_assets.interactions.console import on_terminal
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, Refusal
 from resources.interaction import Status
+from resources.interaction_store import InteractionStore
 
 INTERRUPTED = 130
 
@@ -55,9 +56,10 @@ def retry_stage(
         )
     from forge_assets.workflow.plan import descendants
     from resources.database import open_engine
-    from resources.interaction_store import InteractionStore
 
-    count = InteractionStore(open_engine()).retry(
+    store = InteractionStore(open_engine())
+    _refuse_behind_a_closed_gate(plan, stage, store)
+    count = store.retry(
         plan.project.scope(plan.workflow, stage),
         status=Status(status),
         step=step,
@@ -68,6 +70,20 @@ def retry_stage(
     return _materialize_and_tell(plan, stage, {}, as_json)
 
 
+def _refuse_behind_a_closed_gate(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> None:
+    """Refusal before anything is changed: the run would be refused after it."""
+    import dagster as dg
+
+    from forge_assets.gate import Refuse
+    from forge_assets.interactions.stage_run import StageRun
+    from resources.database import open_engine
+
+    with dg.DagsterInstance.get() as instance:
+        decision = StageRun(plan, stage, open_engine(), store, instance, "retry", _tell).decide()
+    if isinstance(decision, Refuse):
+        raise Refusal(decision.reason)
+
+
 def _materialize_and_tell(
     plan: WorkflowPlan, stage: Stage, config: dict[str, Any], as_json: bool
 ) -> int:
@@ -76,7 +92,7 @@ def _materialize_and_tell(
     row = _row(plan, stage)
     if as_json:
         out(json.dumps({"run_id": ended.run_id, "checks": ended.checks, **row}, indent=2))
-    elif ended.checks:
+    elif any(check["asset"].endswith("/results") for check in ended.checks):
         _show_checks(ended.checks, row)
     if ended.interrupted:
         _tell(f"{stage.key} {row['verdict']}: stopped; the same command goes on where it stopped")
@@ -145,7 +161,6 @@ def _row(plan: WorkflowPlan, stage: Stage) -> dict[str, Any]:
     from resources.database import open_engine
     from resources.interaction_store import InteractionStore
 
-    for counts in stage_counts(plan, InteractionStore(open_engine())):
         if counts.partition == stage.key:
             return stage_row(plan.project, counts)
     raise AssertionError(f"{stage.key} is a stage of the project")

@@ -14,14 +14,15 @@ def show(workflow: str | None, as_json: bool) -> int:
     plans = plans_of(workflow)
     rows: list[dict[str, Any]] = []
     for plan in plans:
-        rows += [{"workflow": plan.workflow.name, **row} for row in stage_rows(plan, store)]
+        name = {"workflow": plan.workflow.name} if len(plans) > 1 else {}
+        rows += [{**name, **row} for row in stage_rows(plan, store)]
     beyond = subjects_beyond(plans[0].project, store)
     warnings = []
     if beyond:
         last = plans[0].project.stages[-1].key
         warnings.append(f"{beyond} subjects lie beyond {last}; raise batches.count in forge.yaml")
     if as_json:
-        out(json.dumps({"stages": rows, "warnings": warnings}, indent=2))
+        out(json.dumps({"stages": rows} | ({"warnings": warnings} if warnings else {}), indent=2))
         return 0
     _print(rows, several=len(plans) > 1)
     for warning in warnings:

@@ -62,6 +62,8 @@ def build_subjects(project: Project) -> dg.AssetsDefinition:
 def build_model_weights(project: Project) -> dg.AssetsDefinition:
     @dg.asset(
         key=MODEL_WEIGHTS,
+        # Only for the order: a configuration that is refused there converts nothing here.
+        deps=[SUBJECTS],
         group_name="inputs",
         kinds={"huggingface"},
         op_tags={"dagster/priority": "-1"},

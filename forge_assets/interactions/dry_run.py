@@ -9,6 +9,7 @@ from forge_assets.interactions.inputs import present_weights
 from forge_assets.interactions.status import stage_counts
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
+from resources.errors import ConfigurationError
 from resources.interaction_store import InteractionStore
 from resources.stage_counts import StageCounts
 
@@ -49,7 +50,7 @@ class DryRun:
 def dry_run(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> DryRun:
     """ConfigurationError when the plan does not build."""
     facts = look_at_subjects(plan.project, store)
-    check_fields(plan, facts.fields)
+    check_fields(plan.workflow, facts.fields)
     counts = stage_counts(plan, store)
     mine = next(row for row in counts if row.partition == stage.key)
     subjects = mine.subjects or _in_range(facts, stage)
@@ -89,7 +90,10 @@ def _groups(
 
 
 def _memory(plan: WorkflowPlan, model: str) -> int | None:
-    weights = present_weights(plan.project, model)
+    try:
+        weights = present_weights(plan.project, model)
+    except ConfigurationError:  # the pre-flight and the run say it
+        return None
     width = _WIDTH[plan.project.config.models[model].dtype]
     return weights.parameters * width if weights else None
 

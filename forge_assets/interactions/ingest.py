@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
-from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
+from forge_assets.project import Project, naming_forge_yaml
 from forge_assets.workflow.plan import subject_fields
 from forge_assets.workflow.spec import Workflow
 from forge_assets.workflow.template import placeholders
@@ -28,20 +28,29 @@ class Ingestion:
 def ingest_subjects(
     project: Project, store: InteractionStore, say: Callable[[str], None]
 ) -> Ingestion:
-    """Idempotent: stable keys, ordinals only appended. ConfigurationError if nothing valid is there."""
+    """Idempotent: stable keys, ordinals only appended.
+
+    ConfigurationError, and nothing changed, when no record is valid or when a prompt names a field
+    that none of them has.
+    """
     ingestion = Ingestion()
+    dataset = project.config.dataset
+    fields = set(store.field_names(dataset))
 
     def valid_records() -> Iterator[SubjectRecord]:
         for record in read_records(project.config.subjects):
             if isinstance(record, SubjectRecord):
+                fields.update(record.fields)
                 yield record
                 continue
             ingestion.bad_count += 1
             if len(ingestion.bad) < _SHOWN:
                 ingestion.bad.append(record)
                 say(f"passed over {record.where}: {record.reason}")
+        # Before the store's transaction ends.
+        for workflow in project.workflows:
+            check_fields(workflow, fields)
 
-    dataset = project.config.dataset
     with naming_forge_yaml(project.config):
         ingestion.report = store.ingest(dataset, valid_records())
     store.sync_stages(dataset, [(stage.key, stage.first, stage.end) for stage in project.stages])
@@ -78,12 +87,12 @@ def look_at_subjects(project: Project, store: InteractionStore) -> SourceFacts:
     return SourceFacts(len(keys), frozenset(fields))
 
 
-def check_fields(plan: WorkflowPlan, known: Collection[str]) -> None:
+def check_fields(workflow: Workflow, known: Collection[str]) -> None:
     """ConfigurationError for a template field that no subject has."""
-    unknown = sorted(subject_fields(plan.workflow) - set(known))
+    unknown = sorted(subject_fields(workflow) - set(known))
     if unknown:
         raise ConfigurationError(
-            f"{shown(plan.workflow.path)}: {_place(plan.workflow, unknown[0])}: {{{unknown[0]}}}"
+            f"{shown(workflow.path)}: {_place(workflow, unknown[0])}: {{{unknown[0]}}}"
             f" names a field that no subject has; the subjects have: {', '.join(sorted(known))}"
         )
 

@@ -8,6 +8,7 @@ from forge_assets.interactions.ingest import ingest_subjects
 from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine
+from resources.gpu.weight_source import resolve_source
 from resources.gpu.weights import WeightsInfo, ensure_weights, weights_present
 from resources.interaction_store import InteractionStore
 
@@ -19,6 +20,7 @@ def materialize_subjects(
     require_forge_instance(instance)
     engine = open_engine()
     presence.hold(engine, run_id)
+    find_weights(project)
     ingestion = ingest_subjects(project, InteractionStore(engine), say)
     report = ingestion.report
     bad = "\n".join(f"- `{record.where}` {record.reason}" for record in ingestion.bad)
@@ -41,6 +43,14 @@ def used_models(project: Project) -> list[str]:
     """Model keys of every workflow, in the order of first use."""
     plans = [WorkflowPlan(project, workflow) for workflow in project.workflows]
     return list(dict.fromkeys(model for plan in plans for model in plan.models))
+
+
+def find_weights(project: Project) -> None:
+    """ConfigurationError for a model whose weights are nowhere; fetches and converts nothing."""
+    with naming_forge_yaml(project.config):
+        for key in used_models(project):
+            config = project.config.models[key]
+            resolve_source(config.source, config.revision, key)
 
 
 def present_weights(project: Project, model: str) -> WeightsInfo | None:

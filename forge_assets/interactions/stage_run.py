@@ -63,8 +63,9 @@ class StageRun:
 
     def enter(self) -> None:
         """Returns when the stage may run; Refusal says why it may not."""
-        presence.announce_run(self.engine, self.store, self.run_id, self.scope)
+        presence.hold(self.engine, self.run_id)
         self._have_subjects()
+        presence.announce_run(self.engine, self.store, self.run_id, self.scope)
         self._wait(self._gate, "gate")
         self._check_machine()
 
@@ -105,7 +106,7 @@ class StageRun:
             ingest_subjects(project, self.store, self.say)
         stages = [(stage.key, stage.first, stage.end) for stage in project.stages]
         self.store.sync_stages(project.config.dataset, stages)
-        check_fields(self.plan, self.store.field_names(project.config.dataset))
+        check_fields(self.plan.workflow, self.store.field_names(project.config.dataset))
 
     def decide(self, subjects: int | None = None) -> Decision:
         """Whether the stage may run, from the counts in the store and the runs that live.

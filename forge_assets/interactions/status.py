@@ -48,7 +48,6 @@ def stage_row(project: Project, counts: StageCounts) -> dict[str, Any]:
         "seconds_per_subject": counts.seconds_per_subject,
         "model_loads": counts.model_loads,
         "verdict": str(verdict.verdict),
-        "reasons": list(verdict.reasons),
     }
 
 
