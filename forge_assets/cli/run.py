@@ -159,8 +159,8 @@ def _check(evaluation: Any) -> dict[str, Any]:
 def _row(plan: WorkflowPlan, stage: Stage) -> dict[str, Any]:
     from forge_assets.interactions.status import stage_counts, stage_row
     from resources.database import open_engine
-    from resources.interaction_store import InteractionStore
 
+    for counts in stage_counts(plan, InteractionStore(open_engine())):
         if counts.partition == stage.key:
             return stage_row(plan.project, counts)
     raise AssertionError(f"{stage.key} is a stage of the project")
