@@ -43,7 +43,7 @@ def _print(rows: list[dict[str, Any]], several: bool) -> None:
         table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for row in rows:
         counts = row["interactions"].values()
-        cells = [row["workflow"]] * several
+        cells = [row["workflow"]] if several else []
         cells += [row["partition"], row["verdict"], str(row["subjects"]), *map(str, counts)]
         cells += [_percent(row["rejection_rate"]), _percent(row["error_rate"])]
         cells += [_number(row["per_minute"], 0), _number(row["seconds_per_interaction"], 2)]

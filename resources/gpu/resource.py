@@ -1,5 +1,6 @@
 """The Dagster resource over the process-wide model cache."""
 
+import importlib
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,10 @@ class GpuResource(dg.ConfigurableResource):
 
     def device(self, config: ModelConfig) -> str:
         """Where the model runs, as torch names it. Imports torch and transformers."""
-        # Imported here, so that the first claim does not wait for it.
+        # What a load imports, imported here, so that the first claim does not wait for it.
         with quiet_transformers():
+            for module in ("transformers.modeling_utils", "transformers.activations", "xgrammar"):
+                importlib.import_module(module)
             return str(choose_device(config.device))
 
     def loads(self) -> "list[ModelLoad]":

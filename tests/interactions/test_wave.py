@@ -215,9 +215,9 @@ def test_a_run_that_lost_its_claim_does_not_overwrite(postgres_engine: sa.Engine
     stage.engines["a"].answer = stolen
     outcome = stage.run()
     assert outcome.tally.refused == 1
-    assert [row.output_excerpt for row in stage.store.worst_examples(stage.scope, status="completed")] == [
-        "second"
-    ]
+    assert [
+        row.output_excerpt for row in stage.store.worst_examples(stage.scope, status="completed")
+    ] == ["second"]
 
 
 def test_the_loaded_model_goes_first_then_the_one_with_most_to_do() -> None:
