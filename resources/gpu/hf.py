@@ -12,6 +12,7 @@ def quiet_transformers() -> Iterator[Any]:
     with warnings.catch_warnings():
         # torch imports pynvml, whose package name is deprecated in favour of nvidia-ml-py.
         warnings.filterwarnings("ignore", message="The pynvml package is deprecated")
+        import torch  # noqa: F401
         import transformers
     from transformers.utils import logging as hf_logging
 
