@@ -1,5 +1,6 @@
 """Fixtures for every room: real PostgreSQL, never the developer's own."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def private_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         remove_instance(locate(PROJECT_ROOT))
     finally:
         patch.undo()
+
+
+@pytest.fixture(scope="session")
+def weights_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FORGE_CACHE as it is set, else one of this session: the small model is converted once."""
+    given = os.environ.get("FORGE_CACHE")
+    return Path(given) if given else tmp_path_factory.mktemp("forge-cache")
 
 
 @pytest.fixture(scope="session")

@@ -262,7 +262,9 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def told(
+    module_postgres_url: str, weights_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Told:
     (block,) = [block for block in shell_blocks(README) if block.startswith(OWN_DATA)]
     home = tmp_path_factory.mktemp("newcomer")
     folder = home / "work"
@@ -278,12 +280,11 @@ def told(module_postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         "HOME": str(home),
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
+        "FORGE_CACHE": str(weights_cache),
         "FORGE_DATABASE_URL": module_postgres_url,
         # Threads that spin for each other crawl where cores are shared.
         "OMP_NUM_THREADS": "1",
     }
-    if "FORGE_CACHE" in os.environ:  # else the small model is converted here, too
-        environment["FORGE_CACHE"] = os.environ["FORGE_CACHE"]
     process = subprocess.Popen(
         ["bash", "-euo", "pipefail", "-c", block],
         cwd=folder,

@@ -1,6 +1,5 @@
 """The shipped model, converted once, and tiny random models for what needs no sense in the text."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,13 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def weights_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FORGE_CACHE as it is set, else one of this session."""
-    given = os.environ.get("FORGE_CACHE")
-    return Path(given) if given else tmp_path_factory.mktemp("forge-cache")
 
 
 @pytest.fixture(scope="session")

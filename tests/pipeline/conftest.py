@@ -18,13 +18,6 @@ MakeProject = Callable[[], Project]
 
 
 @pytest.fixture(scope="session")
-def weights_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FORGE_CACHE as it is set, else one of this session: the small model is converted once."""
-    given = os.environ.get("FORGE_CACHE")
-    return Path(given) if given else tmp_path_factory.mktemp("forge-cache")
-
-
-@pytest.fixture(scope="session")
 def new_database(postgres_server: TestServer) -> Callable[[], str]:
     """Gives fresh databases that already hold the store's tables and Dagster's."""
     template, beside = postgres_server.migrated(), postgres_server.empty()
