@@ -31,6 +31,11 @@ class Project:
         """Where results and reports are written: ``output`` beside forge.yaml."""
         return self.config.path.parent / "output"
 
+    @property
+    def stage_ranges(self) -> list[tuple[str, int, int]]:
+        """Every stage as (key, first, end), as the store takes them."""
+        return [(stage.key, stage.first, stage.end) for stage in self.stages]
+
     def stage(self, key: str) -> Stage:
         return stage_named(self.stages, key)
 

@@ -67,6 +67,15 @@ class RunRegistry(StoreBase):
         with self._engine.connect() as connection:
             return [RunRow(**row) for row in connection.execute(query).mappings()]
 
+    def open_rows(self, run_id: str) -> list[RunRow]:
+        """The stages that a run has not ended yet."""
+        table = schema.runs.c
+        query = sa.select(*(table[name] for name in RunRow.__dataclass_fields__)).where(
+            table.run_id == run_id, table.ended_at.is_(None)
+        )
+        with self._engine.connect() as connection:
+            return [RunRow(**row) for row in connection.execute(query).mappings()]
+
     def add_load(self, run_id: str, model: str, seconds: float, bytes: int, tier: str) -> None:
         """Note that a run brought a model into memory (``tier``: from where)."""
         row = {"run_id": run_id, "model": model, "seconds": seconds, "bytes": bytes, "tier": tier}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resources.errors import ConfigurationError, ForgeError
+from resources.errors import ConfigurationError, ForgeError, InfrastructureError
 
 app = typer.Typer(
     add_completion=False,
@@ -39,7 +39,8 @@ def main() -> None:
     """Entry point of the `forge` script."""
     from forge_assets.config import project_root
 
-    os.environ.setdefault("DAGSTER_HOME", str(project_root()))
+    if not os.environ.get("DAGSTER_HOME"):
+        os.environ["DAGSTER_HOME"] = str(project_root())
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
     app()
 
@@ -50,15 +51,43 @@ def answers(command: Callable[..., int]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapper(*args: Any, **options: Any) -> None:
         try:
+            check_dagster_home()
             code = command(*args, **options)
         except ForgeError as error:
-            print(f"forge: {error}", file=sys.stderr)  # noqa: T201
-            code = error.exit_code
+            code = say(error)
+        except database_errors() as error:
+            reason = " ".join(str(error).split("\n", 1)[0].split())
+            code = say(InfrastructureError(f"the database does not answer: {reason}"))
         except KeyboardInterrupt:
             code = INTERRUPTED
         raise typer.Exit(code)
 
     return wrapper
+
+
+def say(error: ForgeError) -> int:
+    """One line on stderr; the exit code."""
+    print(f"forge: {error}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+def check_dagster_home() -> None:
+    """ConfigurationError when the folder is none: Dagster would answer with a traceback."""
+    home = os.environ["DAGSTER_HOME"]
+    if not os.path.isabs(home) or not os.path.isdir(home):
+        from forge_assets.config import project_root
+
+        raise ConfigurationError(
+            f"DAGSTER_HOME is '{home}', which is no folder with an absolute path:"
+            f" set DAGSTER_HOME to {project_root()}"
+        )
+
+
+def database_errors() -> type[Exception]:
+    """What a lost connection raises; looked up only when something was raised."""
+    from sqlalchemy.exc import DBAPIError
+
+    return DBAPIError
 
 
 @app.command()

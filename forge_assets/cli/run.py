@@ -54,13 +54,16 @@ def retry_stage(
         raise ConfigurationError(
             f"--step {step}: no such step in {plan.workflow.name}; it has {known}"
         )
-    from forge_assets.workflow.plan import descendants
+    from forge_assets.workflow.plan import advance, descendants
     from resources.database import open_engine
 
     store = InteractionStore(open_engine())
-    _refuse_behind_a_closed_gate(plan, stage, store)
+    _refuse_what_would_be_refused(plan, stage, store)
+    scope = plan.project.scope(plan.workflow, stage)
+    # An edited workflow first retires what it made stale, so that no child is renewed alone.
+    store.plan_stage(scope, plan.steps, lambda states: advance(plan.workflow, states))
     count = store.retry(
-        plan.project.scope(plan.workflow, stage),
+        scope,
         status=Status(status),
         step=step,
         descendants=descendants(plan.workflow),
@@ -70,15 +73,23 @@ def retry_stage(
     return _materialize_and_tell(plan, stage, {}, as_json)
 
 
-def _refuse_behind_a_closed_gate(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> None:
-    """Refusal before anything is changed: the run would be refused after it."""
+def _refuse_what_would_be_refused(
+    plan: WorkflowPlan, stage: Stage, store: InteractionStore
+) -> None:
+    """The errors of the run that follows, before anything is changed for it."""
     import dagster as dg
 
     from forge_assets.gate import Refuse
+    from forge_assets.interactions.ingest import check_fields
+    from forge_assets.interactions.inputs import find_weights
     from forge_assets.interactions.stage_run import StageRun
+    from resources.dagster_storage import require_forge_instance
     from resources.database import open_engine
 
+    find_weights(plan.project)
+    check_fields(plan.workflow, store.field_names(plan.project.config.dataset))
     with dg.DagsterInstance.get() as instance:
+        require_forge_instance(instance)
         decision = StageRun(plan, stage, open_engine(), store, instance, "retry", _tell).decide()
     if isinstance(decision, Refuse):
         raise Refusal(decision.reason)

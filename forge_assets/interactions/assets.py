@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
 
 from forge_assets.interactions import check_specs, console
 from forge_assets.project import Project, WorkflowPlan
@@ -22,8 +23,8 @@ MODEL_WEIGHTS = dg.AssetKey("model_weights")
 class StageConfig(dg.Config):
     """Ends a run early; what is left stays pending and the stage incomplete."""
 
-    max_subjects: int | None = None
-    max_interactions: int | None = None
+    max_subjects: int | None = Field(default=None, ge=1)
+    max_interactions: int | None = Field(default=None, ge=1)
 
 
 def build_assets(project: Project) -> list[dg.AssetsDefinition]:
@@ -206,6 +207,7 @@ def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator
     """The run of this step; an error closes it, so that nobody waits for it."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from forge_assets.interactions import presence
     from forge_assets.interactions.stage_run import StageRun
     from resources.dagster_storage import require_forge_instance
     from resources.database import open_engine
@@ -214,6 +216,7 @@ def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator
     require_forge_instance(context.instance)
     engine = open_engine()
     stage = plan.project.stage(context.partition_key)
+    presence.hold(engine, context.run_id)
     store = InteractionStore(engine)
     run = StageRun(plan, stage, engine, store, context.instance, context.run_id, say(context))
     try:

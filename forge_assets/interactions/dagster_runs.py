@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import dagster as dg
-import sqlalchemy as sa
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent
 from dagster._core.storage.dagster_run import RunRecord
@@ -16,21 +15,19 @@ from dagster._core.utils import make_new_run_id
 from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 
-from resources.locks import LockSpace, is_held
-
 _HEARTBEAT_FRESH_SECONDS = 90.0
 """The daemon writes one every 30 s."""
 _STARTUP_SECONDS = 60.0
 """A run that was started but has not reached its first step may take this long to import."""
 
-GAVE_WAY_TAG = "forge/gave_way_as"
-"""On a run that was queued again: the run that gave way."""
-
-_WAITING = [
-    dg.DagsterRunStatus.QUEUED,
+_BEGINNING = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
 ]
+
+GAVE_WAY_TAG = "forge/gave_way_as"
+"""On a run that was queued again: the run that gave way."""
 
 
 def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> bool:
@@ -42,13 +39,13 @@ def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> b
 
 def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
     """The id of a run of the partition that waits for the daemon to start it, if any."""
-    found = _runs_of(instance, partition, workflow, _WAITING)
+    found = _runs_of(instance, partition, workflow, [dg.DagsterRunStatus.QUEUED])
     return found[0].dagster_run.run_id if found else None
 
 
 def starting_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
-    """The id of a run of the partition that was started and may not have reached its first step."""
-    for record in _runs_of(instance, partition, workflow, [dg.DagsterRunStatus.STARTED]):
+    """The id of a run of the partition that begins and may not have reached its first step."""
+    for record in _runs_of(instance, partition, workflow, _BEGINNING):
         if _is_young(record):
             return record.dagster_run.run_id
     return None
@@ -66,7 +63,8 @@ def _runs_of(
 
 
 def _is_young(record: RunRecord) -> bool:
-    return time.time() - (record.start_time or 0.0) < _STARTUP_SECONDS
+    since = record.start_time or record.create_timestamp.timestamp()
+    return time.time() - since < _STARTUP_SECONDS
 
 
 def slots_are_taken(instance: dg.DagsterInstance) -> bool:
@@ -110,25 +108,23 @@ def give_way(instance: dg.DagsterInstance, run_id: str, reason: str) -> str | No
 
 def fail_dead_runs(
     instance: dg.DagsterInstance,
-    engine: sa.Engine,
     workflows: Collection[str],
+    lives: Callable[[str], bool],
     log: Callable[[str], None],
 ) -> None:
-    """Marks runs of the workflows failed that Dagster believes started and whose process is gone.
+    """Marks runs of the workflows failed that Dagster believes started and that do not live.
 
-    Every run of ours holds the advisory lock of its id from its first step on; what else runs on
-    the instance is not judged.
+    What else runs on the instance is not judged.
     """
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]),
         limit=100,
     )
-    with engine.connect() as connection:
-        for record in records:
-            run = record.dagster_run
-            judged = _touches(run, workflows) and not _is_young(record)
-            if judged and not is_held(connection, LockSpace.RUN, run.run_id):
-                fail_run(instance, run.run_id, log)
+    for record in records:
+        run = record.dagster_run
+        judged = _touches(run, workflows) and not _is_young(record)
+        if judged and not lives(run.run_id):
+            fail_run(instance, run.run_id, log)
 
 
 def _touches(run: dg.DagsterRun, workflows: Collection[str]) -> bool:

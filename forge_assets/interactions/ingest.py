@@ -53,7 +53,7 @@ def ingest_subjects(
 
     with naming_forge_yaml(project.config):
         ingestion.report = store.ingest(dataset, valid_records())
-    store.sync_stages(dataset, [(stage.key, stage.first, stage.end) for stage in project.stages])
+    store.sync_stages(dataset, project.stage_ranges)
     last = project.stages[-1]
     if ingestion.report.total > last.end:
         say(

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 
+import psutil
 import sqlalchemy as sa
 
 from resources.interaction_store import InteractionStore, RunRow, StageScope
@@ -32,18 +33,39 @@ def keep_alive(run_id: str) -> None:
         _held[run_id].try_acquire()
 
 
+def lives(engine: sa.Engine, store: InteractionStore, run_id: str) -> bool:
+    """Whether the run's process does: by its lock, and where its row is of this host by its pid too.
+
+    A restart of the database frees the locks of living runs for some seconds.
+    """
+    if run_id in _held:
+        return True
+    with engine.connect() as connection:
+        if is_held(connection, LockSpace.RUN, run_id):
+            return True
+    return any(_process_lives(run) for run in store.open_rows(run_id))
+
+
+def _process_lives(run: RunRow) -> bool:
+    if run.host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(run.pid)
+        same = process.create_time() <= run.registered_at.timestamp()
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def running_runs(
     engine: sa.Engine, store: InteractionStore, scope: StageScope
 ) -> tuple[list[RunRow], list[RunRow]]:
-    """The stage's open runs as (alive, dead): those whose lock is held, and those whose lock is free."""
+    """The stage's open runs as (alive, dead)."""
     # Rows first: a run takes its lock before it writes its row, so a row without a lock is dead.
-    rows = store.runs(scope, states=["running"])
     alive: list[RunRow] = []
     dead: list[RunRow] = []
-    with engine.connect() as connection:
-        for run in rows:
-            held = is_held(connection, LockSpace.RUN, run.run_id)
-            (alive if held else dead).append(run)
+    for run in store.runs(scope, states=["running"]):
+        (alive if lives(engine, store, run.run_id) else dead).append(run)
     return alive, dead
 
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from forge_assets.gate import Decision, Refuse, RunLiveness, Wait, evaluate_gate
 from forge_assets.interactions import dagster_runs, presence
-from forge_assets.interactions.clerk import Tally, WorkOrder
+from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
 from forge_assets.interactions.ingest import check_fields, ingest_subjects
 from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
@@ -83,7 +83,8 @@ class StageRun:
     def bury_dead(self) -> int:
         """Ends runs of this stage, and of the one before, whose process is gone."""
         names = [workflow.name for workflow in self.plan.project.workflows]
-        dagster_runs.fail_dead_runs(self.instance, self.engine, names, self.say)
+        lives = partial(presence.lives, self.engine, self.store)
+        dagster_runs.fail_dead_runs(self.instance, names, lives, self.say)
         buried = 0
         for scope in self._scopes_to_watch():
             buried += presence.bury_dead_runs(
@@ -104,8 +105,6 @@ class StageRun:
         project = self.plan.project
         if not self.store.subject_count(project.config.dataset):
             ingest_subjects(project, self.store, self.say)
-        stages = [(stage.key, stage.first, stage.end) for stage in project.stages]
-        self.store.sync_stages(project.config.dataset, stages)
         check_fields(self.plan.workflow, self.store.field_names(project.config.dataset))
 
     def decide(self, subjects: int | None = None) -> Decision:
@@ -113,6 +112,8 @@ class StageRun:
 
         ``subjects`` stands in for those of the stage that are not ingested yet.
         """
+        project = self.plan.project
+        self.store.sync_stages(project.config.dataset, project.stage_ranges)
         counts = self.counts()
         if subjects is not None:
             counts[self.stage.key] = replace(counts[self.stage.key], subjects=subjects)
@@ -161,14 +162,14 @@ class StageRun:
         patience = self.plan.project.config.gate_wait
         started = time.monotonic()
         say_next = started
-        while (reason := reason_to_wait()) is not None:
+        while (reason := patiently(reason_to_wait)) is not None:
             now = time.monotonic()
             if now - started > patience:
                 raise Refusal(f"gave up at the {what} after {patience:.0f} s (gate_wait): {reason}")
             if now >= say_next:
                 self.say(reason)
                 say_next = now + _SAY_EVERY_SECONDS
-            presence.keep_alive(self.run_id)
+            patiently(lambda: presence.keep_alive(self.run_id))
             time.sleep(_POLL_SECONDS)
 
     def _check_machine(self) -> None:
@@ -216,8 +217,6 @@ class StageRun:
         if not self._open_work(order).total:
             return WaveOutcome(Tally(), OpenWork(), halted=None)
         with self._device(steps, gpu) as locks:
-            # Another run may have had the device for hours.
-            self._wait(self._gate, "gate")
             monitor = Monitor(
                 self.engine,
                 self.limits,
@@ -290,7 +289,8 @@ class StageRun:
                 f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
                 f" {load.bytes / 1e6:.0f} MB in {load.seconds:.1f} s, from {load.tier}"
             )
-            self.store.add_load(self.run_id, load.model, load.seconds, load.bytes, load.tier)
+            row = (self.run_id, load.model, load.seconds, load.bytes, load.tier)
+            patiently(partial(self.store.add_load, *row))
         return engine
 
     @contextmanager
@@ -304,14 +304,27 @@ class StageRun:
             for device in devices
         ]
         try:
-            for device, lock in zip(devices, locks, strict=True):
-                reason = f"{self.stage.key} waits for {device}, which another run is using"
-                self._wait(partial(self._busy, lock, reason), device)
+            self._wait(partial(self._not_yet, locks, devices), "device")
             yield locks
         finally:
             for lock in locks:
                 lock.release()
 
-    def _busy(self, lock: SessionLock, reason: str) -> str | None:
-        """None once the lock is ours."""
-        return None if lock.try_acquire() else reason
+    def _not_yet(self, locks: list[SessionLock], devices: list[str]) -> str | None:
+        """None once every device is ours and the gate still open; else nothing is held.
+
+        The gate is asked again, since another run may have had the device for hours. To wait for a
+        stage while holding the device that it needs would be a deadlock.
+        """
+        reason = None
+        for lock, device in zip(locks, devices, strict=True):
+            if not lock.try_acquire():
+                reason = f"{self.stage.key} waits for {device}, which another run is using"
+                break
+        try:
+            reason = reason or self._gate()
+        finally:
+            if reason is not None:
+                for lock in locks:
+                    lock.release()
+        return reason

@@ -20,7 +20,7 @@ def stage_counts(plan: WorkflowPlan, store: InteractionStore) -> list[StageCount
     """Every stage in order, also those without subjects."""
     project = plan.project
     dataset = project.config.dataset
-    store.sync_stages(dataset, [(stage.key, stage.first, stage.end) for stage in project.stages])
+    store.sync_stages(dataset, project.stage_ranges)
     return store.stage_counts(dataset, plan.workflow.name, plan.versions)
 
 

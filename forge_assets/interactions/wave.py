@@ -65,24 +65,36 @@ def choose_model(ready: Mapping[str, int], resident: Collection[str]) -> str:
 
 
 def _drain(clerk: Clerk, model: str, hooks: WaveHooks) -> str | None:
-    """Generates until the model has nothing ready; returns the broken limit that stopped it, if any."""
+    """Generates until the model has nothing ready, or until a limit of the machine is broken.
+
+    Returns that limit. Claiming stops at once then, generating with the batch that is in flight.
+    """
     # Claimed before the model is loaded: throughput counts the load.
     clerk.open(model, window=1)
     engine = hooks.engine(model)
     window = engine.max_batch * _BATCHES_AHEAD
     clerk.open(model, window)
     while requests := clerk.take(window):
+        broken = batch = None
         for completion in engine.generate(requests):
             clerk.put(completion)
             hooks.progress(model, clerk.tally)
-        if broken := hooks.breach():
+            current = completion.provenance.get("batch_id")
+            if broken is None and (broken := hooks.breach()):
+                clerk.open(model, window=0)
+                batch = current
+            elif broken and current != batch:
+                break
+        if broken:
             return broken
     return None
 
 
 def _wait_for_work(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> bool:
     """Whether something may become ready: a retry that waits, or work in other hands."""
-    hooks.reclaim_dead()
+    patiently(hooks.reclaim_dead)
+    # Nothing is in flight here: what still is ours was claimed by a call whose answer was lost.
+    patiently(lambda: store.reclaim_run(order.run_id))
     patiently(lambda: store.reclaim_expired(order.scope))
     work = patiently(lambda: store.open_work(order.scope, order.steps, order.subject_ids))
     if not (work.ready or work.waiting_retry or work.running_elsewhere):

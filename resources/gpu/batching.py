@@ -67,14 +67,17 @@ def plan_batches(
     start = 0
     while start < len(line):
         left = len(line) - start
-        size = -(-left // -(-left // max_batch))
-        plan = _plan(line[start : start + size])
-        while size > 1 and size * plan.width > token_budget:
-            size -= 1
-            plan = _plan(line[start : start + size])
-        plans.append(plan)
+        size = _even(left, max_batch)
+        while size > 1 and size * _plan(line[start : start + size]).width > token_budget:
+            size = _even(left, size - 1)
+        plans.append(_plan(line[start : start + size]))
         start += size
     return plans
+
+
+def _even(rows: int, limit: int) -> int:
+    """The size of the first of the fewest even batches of at most ``limit`` rows."""
+    return -(-rows // -(-rows // limit))
 
 
 def _plan(line: Sequence[tuple[int, Row]]) -> BatchPlan:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 
-import psutil
-
 from resources.gpu.engines.base import Engine
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo, ensure_weights
+from resources.machine_reading import memory
 
 _log = logging.getLogger(__name__)
 _HEADROOM = 1.5
@@ -121,4 +120,4 @@ def free_memory(device: str) -> int:
         import torch
 
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return memory().available

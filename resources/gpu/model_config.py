@@ -24,7 +24,7 @@ class ModelConfig(BaseModel):
     """Prompt plus new tokens; the model's own limit when absent."""
     max_batch: int | None = Field(default=None, ge=1, le=4096)
     """Rows of one forward pass; chosen for the device when absent."""
-    max_batch_tokens: int = Field(default=16384, ge=64)
+    max_batch_tokens: int = Field(default=24576, ge=64)
     """Rows times (padded prompt + longest output) of one forward pass."""
 
     @field_validator("source")

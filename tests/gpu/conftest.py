@@ -72,15 +72,19 @@ def tiny_folder(
     return write
 
 
+@pytest.fixture(scope="session")
+def llama_folder(tiny_folder: Callable[..., Path]) -> Path:
+    """One such folder that nobody changes."""
+    return tiny_folder()
+
+
 @pytest.fixture
-def tiny(
-    tiny_folder: Callable[..., Path], tmp_path: Path
-) -> Iterator[Callable[..., TransformersEngine]]:
+def tiny(llama_folder: Path, tmp_path: Path) -> Iterator[Callable[..., TransformersEngine]]:
     """Loads a tiny model as an engine of its own."""
     opened: list[TransformersEngine] = []
 
     def load(folder: Path | None = None, **config: Any) -> TransformersEngine:
-        source = str(folder or tiny_folder())
+        source = str(folder or llama_folder)
         settings = ModelConfig(source=source, **{"dtype": "float32", **config})
         engine = TransformersEngine(settings, ensure_weights(source, tmp_path), "tiny")
         opened.append(engine)

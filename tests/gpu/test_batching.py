@@ -51,6 +51,12 @@ def test_batches_are_of_even_size() -> None:
     assert [len(plan.rows) for plan in plan_batches(rows, 32, 10_000)] == [17, 16]
 
 
+def test_a_tight_budget_still_gives_even_batches() -> None:
+    rows = _rows(*(f"p{number:03d}" for number in range(10)))
+    width = plan_batches(rows, 10, 10_000)[0].width
+    assert [len(plan.rows) for plan in plan_batches(rows, 10, 9 * width)] == [5, 5]
+
+
 def test_rows_of_like_length_are_batched_together() -> None:
     rows = _rows(*("p" * 5 + "x" * size for size in (1, 90, 2, 91, 3, 92)))
     plans = plan_batches(rows, 3, 10_000)

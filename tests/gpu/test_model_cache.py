@@ -10,14 +10,9 @@ from resources.gpu.model_cache import ModelCache
 from resources.gpu.model_config import ModelConfig
 
 
-@pytest.fixture(scope="module")
-def folder(tiny_folder: Callable[..., Path]) -> Path:
-    return tiny_folder()
-
-
 @pytest.fixture
-def config(folder: Path) -> ModelConfig:
-    return ModelConfig(source=str(folder), dtype="float32")
+def config(llama_folder: Path) -> ModelConfig:
+    return ModelConfig(source=str(llama_folder), dtype="float32")
 
 
 @pytest.fixture
@@ -84,12 +79,12 @@ def test_a_model_over_the_budget_is_loaded_alone(tmp_path: Path, config: ModelCo
     cache.close()
 
 
-def test_a_cuda_device_that_is_not_there_is_refused(cache: ModelCache, folder: Path) -> None:
+def test_a_cuda_device_that_is_not_there_is_refused(cache: ModelCache, llama_folder: Path) -> None:
     import torch
 
     absent = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(ConfigurationError, match="torch sees"):
-        cache.get("one", ModelConfig(source=str(folder), device=absent))
+        cache.get("one", ModelConfig(source=str(llama_folder), device=absent))
     assert cache.loads == []
 
 

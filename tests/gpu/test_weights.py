@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -61,8 +62,8 @@ def test_finding_the_copy_imports_neither_torch_nor_transformers(
 
 
 @pytest.fixture
-def folder(tiny_folder: Callable[..., Path]) -> Path:
-    return tiny_folder()
+def folder(llama_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(llama_folder, tmp_path / "source"))
 
 
 def test_a_hub_folder_is_copied_once(folder: Path, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def _broken_gguf(tmp_path: Path) -> str:
 def test_a_source_without_a_model_is_refused_in_one_sentence(
     tmp_path: Path, make: Callable[[Path], str], words: str
 ) -> None:
-    place = tmp_path / "source"
+    place = tmp_path / "empty"
     place.mkdir()
     with pytest.raises(ConfigurationError) as refusal:
         ensure_weights(make(place), tmp_path / "cache", model_key="mine")
