@@ -32,7 +32,6 @@ MaxInteractions = Annotated[
     int | None, typer.Option("--max-interactions", min=1, help="Stop after N interactions.")
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Workers in this run; only 1 yet.")]
-INTERRUPTED = 130
 
 
 def main() -> None:
@@ -59,6 +58,8 @@ def answers(command: Callable[..., int]) -> Callable[..., None]:
             reason = " ".join(str(error).split("\n", 1)[0].split())
             code = say(InfrastructureError(f"the database does not answer: {reason}"))
         except KeyboardInterrupt:
+            from forge_assets.cli.open import INTERRUPTED
+
             code = INTERRUPTED
         raise typer.Exit(code)
 

@@ -5,15 +5,13 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from forge_assets.cli.open import open_store, out, plan_of
+from forge_assets.cli.open import INTERRUPTED, open_store, out, plan_of
 from forge_assets.interactions.console import on_terminal
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
 from resources.errors import ConfigurationError, Refusal
 from resources.interaction import Status
 from resources.interaction_store import InteractionStore
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,6 @@ class Tally:
     refused: int = 0
     skipped: int = 0
     tokens: int = 0
-    handed_back: int = 0
     seen: set[int] = field(default_factory=set)
 
 
@@ -122,7 +121,7 @@ class Clerk:
             self._changed.notify_all()
         self._thread.join()
         if self._error is None:
-            self.tally.handed_back += patiently(lambda: self._store.reclaim_run(self._order.run_id))
+            patiently(lambda: self._store.reclaim_run(self._order.run_id))
         self._raise_error()
 
     # the thread's side

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from resources.gpu.devices import DeviceReport, probe
 from resources.gpu.dtype_probe import choose_device
 from resources.gpu.hf import quiet_transformers
 from resources.gpu.model_config import ModelConfig
@@ -48,25 +47,16 @@ class GpuResource(dg.ConfigurableResource):
         with quiet_transformers():
             for module in ("transformers.modeling_utils", "transformers.activations", "xgrammar"):
                 importlib.import_module(module)
-            return str(choose_device(config.device))
+            device = choose_device(config.device)
+        # One name for one device: "cuda" is the first.
+        return f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
 
     def loads(self) -> "list[ModelLoad]":
         """Every load of this process so far."""
         return list(process_cache().loads)
-
-    def evictions(self) -> int:
-        return process_cache().evictions
 
     def ensure_weights(self, model_key: str, config: ModelConfig) -> "WeightsInfo":
         """Convert the model's weights unless that is done."""
         from resources.gpu.weights import ensure_weights
 
         return ensure_weights(config.source, None, config.revision, model_key)
-
-    def weights_present(self, model_key: str, config: ModelConfig) -> "WeightsInfo | None":
-        from resources.gpu.weights import weights_present
-
-        return weights_present(config.source, None, config.revision, model_key)
-
-    def devices(self, configured: str = "auto") -> DeviceReport:
-        return probe(configured)
