@@ -188,10 +188,11 @@ def _first_cause(error: SerializableErrorInfo) -> str:
 
 
 def say_errors_once() -> None:
-    """Keeps the console from repeating a step's error, with its trace, at the end of the run.
+    """Keeps the console from telling the error of the first failed step twice, with its trace.
 
-    Dagster attaches the error of the first failed step to RUN_FAILURE too, and logs that with a
-    logger that no step can reach; the event log keeps both.
+    Dagster logs it with STEP_FAILURE and with RUN_FAILURE. The second stays: while a step runs its
+    output is mirrored by a process of its own, which may end before it has passed on the last lines.
+    The event log keeps both.
     """
     make_record = logging.getLogRecordFactory()
     if make_record is not _record_without_repetition:
@@ -200,10 +201,15 @@ def say_errors_once() -> None:
 
 
 _make_record: list[Callable[..., logging.LogRecord]] = []
+_shortened: list[str] = []
+"""Text of the STEP_FAILURE whose error RUN_FAILURE will tell; other failed steps keep theirs."""
 
 
 def _record_without_repetition(*args: Any, **options: Any) -> logging.LogRecord:
     record = _make_record[-1](*args, **options)
-    if record.name == "dagster" and " - RUN_FAILURE - " in str(record.msg):
-        record.msg = str(record.msg).split("\n\n", 1)[0]
+    if record.name == "dagster" and " - STEP_FAILURE - " in str(record.msg):
+        first = _shortened[0] if _shortened else str(record.msg)
+        if record.msg == first:
+            _shortened[:] = [first]
+            record.msg = first.split("\n\n", 1)[0]
     return record
