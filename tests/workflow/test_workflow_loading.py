@@ -1,9 +1,9 @@
 """Loading workflow files: what is accepted, and the one sentence for everything that is not."""
 
-from collections.abc import re
+import re
+from collections.abc import Callable
 from pathlib import Path
 
-import Callable
 import pytest
 
 from forge_assets.config import load_config, load_workflows, project_root
