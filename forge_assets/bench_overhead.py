@@ -24,7 +24,8 @@ from resources.database import create_engine, database_url
 from resources.errors import InfrastructureError
 
 _SUBJECTS = 8
-_IMPORTS = "import torch, transformers, transformers.models.auto.modeling_auto"
+_IMPORTS = "import torch, transformers, transformers.modeling_utils"
+"""What GpuResource.device imports of the two before the first claim."""
 _SPAN = """
 SELECT extract(epoch FROM last_commit - first_claim)::float FROM forge.runs
 WHERE partition = 'second' ORDER BY registered_at DESC LIMIT 1"""
