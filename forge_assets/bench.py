@@ -222,5 +222,6 @@ def _markdown(result: dict[str, Any], comparisons: list[Comparison]) -> str:
         + table(headings, rows)
         + f"\n\n`dagster asset materialize` adds {overhead['overhead']:.1f} s: wall"
         f" {overhead['wall']:.1f} s, working {overhead['working']:.1f} s, import of torch and"
-        f" transformers {overhead['imports']:.1f} s.\n"
+        f" transformers {overhead['imports']:.1f} s. The same command for one empty asset with one check"
+        f" takes {overhead['bare']:.1f} s in all.\n"
     )

@@ -9,7 +9,14 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy.pool import NullPool
 
-from resources.database import PROJECT_ROOT, create_engine, database_url
+from resources.database import (
+    PROJECT_ROOT,
+    create_engine,
+    database_url,
+    embedded_postgres,
+    revive_on_connect,
+    uses_embedded_postgres,
+)
 from resources.errors import Refusal
 
 # Two processes that create Dagster's tables at once fail on each other (types, alembic's stamp).
@@ -25,6 +32,18 @@ class ForgeDagsterStorage(DagsterPostgresStorage):
         with engine.connect() as connection:
             connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_lock(CREATION_LOCK)))
             super().__init__(postgres_url=in_public_schema(url), inst_data=inst_data)
+        self._keep_connections()
+
+    def _keep_connections(self) -> None:
+        """Two, since some queries overlap. Otherwise Dagster's three storages connect anew for every
+        event, which is a second in every run."""
+        pooled = create_engine(
+            self.postgres_url, isolation_level="AUTOCOMMIT", pool_size=2, max_overflow=20
+        )
+        if uses_embedded_postgres():
+            revive_on_connect(pooled, embedded_postgres())
+        for storage in (self._run_storage, self._event_log_storage, self._schedule_storage):
+            storage._engine = pooled
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:

@@ -3,6 +3,7 @@
 import functools
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ EXAMPLE = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 _one_at_a_time = threading.RLock()
 _urls: dict[str, str] = {}
 _engines: dict[str, sqlalchemy.Engine] = {}
+_pools: weakref.WeakSet[sqlalchemy.Engine] = weakref.WeakSet()
 
 
 def database_url() -> str:
@@ -47,6 +49,11 @@ def embedded_postgres() -> EmbeddedPostgres:
     return EmbeddedPostgres(locate(PROJECT_ROOT))
 
 
+def uses_embedded_postgres() -> bool:
+    """Whether FORGE_DATABASE_URL names no other server."""
+    return not os.environ.get(VARIABLE, "").strip()
+
+
 def open_engine() -> sqlalchemy.Engine:
     """The pooled engine of this process, its schema ``forge`` migrated."""
     from resources.migrate import migrate
@@ -55,7 +62,7 @@ def open_engine() -> sqlalchemy.Engine:
     with _one_at_a_time:
         if url not in _engines:
             engine = create_engine(url)
-            if not os.environ.get(VARIABLE, "").strip():
+            if uses_embedded_postgres():
                 revive_on_connect(engine, embedded_postgres())
             migrate(engine)
             _engines[url] = engine
@@ -64,12 +71,14 @@ def open_engine() -> sqlalchemy.Engine:
 
 def create_engine(url: str | sqlalchemy.URL, **options: Any) -> sqlalchemy.Engine:
     """A pooled engine on ``url``; the schema is not looked at."""
-    return sqlalchemy.create_engine(
+    engine = sqlalchemy.create_engine(
         url,
         pool_pre_ping=True,
         connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "forge"},
         **options,
     )
+    _pools.add(engine)
+    return engine
 
 
 def revive_on_connect(engine: sqlalchemy.Engine, server: EmbeddedPostgres) -> None:
@@ -86,7 +95,7 @@ def revive_on_connect(engine: sqlalchemy.Engine, server: EmbeddedPostgres) -> No
 
 def _forget_connections() -> None:
     """A forked child must not talk over its parent's connections."""
-    for engine in _engines.values():
+    for engine in list(_pools):
         engine.dispose(close=False)
 
 

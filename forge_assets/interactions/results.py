@@ -59,12 +59,24 @@ def flat_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    """The ordinal as int64, everything else as string, also where a stage holds no value of it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    table = pa.table({name: [row.get(name) for row in rows] for name in columns})
-    pq.write_table(table, path)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _strings([row.get(name) for row in rows]) for name in names}
+    if rows:
+        columns["ordinal"] = columns["ordinal"].cast(pa.int64())
+    pq.write_table(pa.table(columns), path)
+
+
+def _strings(values: list[Any]) -> Any:
+    """A pyarrow array. pa.array would import pandas to ask whether the list is one of its own."""
+    import pyarrow as pa
+
+    builder = pa.lib.StringBuilder()
+    builder.append_values([None if value is None else str(value) for value in values])
+    return builder.finish()
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:

@@ -297,8 +297,10 @@ class StageRun:
     def _device(self, steps: frozenset[str], gpu: GpuResource) -> Iterator[list[SessionLock]]:
         """Holds the lock of every device that the steps use: one engine at a time on a device."""
         models = self.plan.project.config.models
-        keys = {step.model for step in self.plan.ordered if step.name in steps}
-        devices = sorted({gpu.device(models[key]) for key in keys})
+        selected = [step for step in self.plan.ordered if step.name in steps]
+        devices = sorted({gpu.device(models[step.model]) for step in selected})
+        if any(step.output.structured for step in selected):
+            gpu.import_grammars()
         locks = [
             SessionLock(self.engine, LockSpace.DEVICE, f"{socket.gethostname()}/{device}")
             for device in devices

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from resources.gpu.engines.base import GenerationRequest
@@ -10,6 +11,10 @@ from resources.gpu.engines.base import GenerationRequest
 if TYPE_CHECKING:
     import torch
     import xgrammar
+
+
+_compilers: "dict[tuple[str, int, tuple[int, ...]], xgrammar.GrammarCompiler]" = {}
+_compilers_lock = Lock()
 
 
 class GrammarError(ValueError):
@@ -26,17 +31,30 @@ def grammar_key(request: GenerationRequest) -> str | None:
 
 
 class GrammarCompiler:
-    """Compiles each distinct grammar once per engine; safe to use from several threads."""
+    """Compiles each distinct grammar once; safe to use from several threads."""
 
-    def __init__(self, tokenizer: Any, vocabulary: int, end_tokens: Collection[int]) -> None:
-        import xgrammar
-
-        info = xgrammar.TokenizerInfo.from_huggingface(
-            tokenizer, vocab_size=vocabulary, stop_token_ids=sorted(end_tokens)
-        )
-        self._compiler = xgrammar.GrammarCompiler(info, max_threads=2)
+    def __init__(
+        self, tokenizer: Any, name: str, vocabulary: int, end_tokens: Collection[int]
+    ) -> None:
+        """Does nothing yet: to read the tokenizer takes half a second. ``name`` tells it from others."""
+        self._tokenizer = tokenizer
+        self._identity = (name, vocabulary, tuple(sorted(end_tokens)))
         self._vocabulary = vocabulary
         self._compile = lru_cache(maxsize=256)(self._compile_key)
+
+    @property
+    def _compiler(self) -> "xgrammar.GrammarCompiler":
+        """Shared by the engines whose tokenizers are the same."""
+        import xgrammar
+
+        with _compilers_lock:
+            if self._identity not in _compilers:
+                _, vocabulary, end_tokens = self._identity
+                info = xgrammar.TokenizerInfo.from_huggingface(
+                    self._tokenizer, vocab_size=vocabulary, stop_token_ids=list(end_tokens)
+                )
+                _compilers[self._identity] = xgrammar.GrammarCompiler(info, max_threads=2)
+            return _compilers[self._identity]
 
     def compile(self, key: str) -> "xgrammar.CompiledGrammar":
         """Raises GrammarError with the compiler's first line."""

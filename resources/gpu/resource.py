@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from resources.gpu.dtype_probe import choose_device
-from resources.gpu.hf import quiet_transformers
+from resources.gpu.hf import import_transformers
 from resources.gpu.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -43,13 +43,15 @@ class GpuResource(dg.ConfigurableResource):
 
     def device(self, config: ModelConfig) -> str:
         """Where the model runs, as torch names it. Imports torch and transformers."""
-        # What a load imports, imported here, so that the first claim does not wait for it.
-        with quiet_transformers():
-            for module in ("transformers.modeling_utils", "transformers.activations", "xgrammar"):
-                importlib.import_module(module)
-            device = choose_device(config.device)
+        # With what a load imports, so that the first claim does not wait for it.
+        import_transformers()
+        device = choose_device(config.device)
         # One name for one device: "cuda" is the first.
         return f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
+
+    def import_grammars(self) -> None:
+        """What constrained decoding needs, before the first claim like the rest."""
+        importlib.import_module("xgrammar")
 
     def loads(self) -> "list[ModelLoad]":
         """Every load of this process so far."""

@@ -83,6 +83,35 @@ def noted() -> None:
     """An asset with an event to find again."""
 
 
+def test_events_go_over_kept_connections(dagster_home: Path, forge_database: str) -> None:
+    with dg.DagsterInstance.get() as instance:
+        admin = create_engine(forge_database, poolclass=sqlalchemy.NullPool)
+        before = backends(admin)
+        dg.materialize([noted], instance=instance)
+        kept = backends(admin)
+        assert len(kept) <= len(before) + 2
+        dg.materialize([noted], instance=instance)
+        assert backends(admin) == kept
+        end_backends(admin)
+        assert dg.materialize([noted], instance=instance).success
+    admin.dispose()
+
+
+def backends(engine: sqlalchemy.Engine) -> set[int]:
+    """Processes that serve the database, but for this question's own."""
+    with engine.connect() as connection:
+        return set(connection.execute(sqlalchemy.text(_BACKENDS)).scalars())
+
+
+def end_backends(engine: sqlalchemy.Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"SELECT pg_terminate_backend(pid) FROM ({_BACKENDS})"))
+
+
+_BACKENDS = """
+SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
+
 def test_own_instance_and_others(
     dagster_home: Path, forge_database: str, empty_postgres_url: str, tmp_path: Path
 ) -> None:

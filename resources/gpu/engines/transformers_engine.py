@@ -48,7 +48,9 @@ class TransformersEngine:
         self.max_batch = config.max_batch or (_CPU_BATCH if on_cpu else _GPU_BATCH)
         self._token_budget = config.max_batch_tokens
         self._end_tokens = _end_tokens(model, self.tokenizer)
-        self._grammars = GrammarCompiler(self.tokenizer, self._vocabulary, self._end_tokens)
+        self._grammars = GrammarCompiler(
+            self.tokenizer, weights.sha256, self._vocabulary, self._end_tokens
+        )
         self._loaded: LoadedModel | None = LoadedModel(
             model=model,
             tokenizer=self.tokenizer,
