@@ -8,6 +8,7 @@ turns, and the best counts, since anything else on the machine only ever makes a
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -169,10 +170,11 @@ def _batched(
 
 def describe_machine() -> dict[str, Any]:
     """What the figures depend on."""
-    import torch
-    import transformers
-
     from resources.gpu.dtype_probe import cpu_features, cpu_model
+    from resources.gpu.hf import import_transformers
+
+    transformers = import_transformers()
+    torch = sys.modules["torch"]
 
     return {
         "cpu": cpu_model(),
