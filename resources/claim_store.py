@@ -76,7 +76,6 @@ _EXPIRED = f"{IN_SCOPE} AND i.status = 'running' AND i.lease_until < clock_times
 _OPEN = f"""
 SELECT count(*) FILTER (WHERE x.ready_now) AS ready,
        count(*) FILTER (WHERE x.waits) AS waiting_retry,
-       min(x.retry_at) FILTER (WHERE x.waits) AS earliest_retry_at,
        extract(epoch FROM min(x.retry_at) FILTER (WHERE x.waits) - clock_timestamp())
            AS retry_in_seconds,
        count(*) FILTER (WHERE x.here) AS running_here,

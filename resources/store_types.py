@@ -75,7 +75,6 @@ class OpenWork:
 
     ready: int = 0
     waiting_retry: int = 0
-    earliest_retry_at: datetime | None = None
     retry_in_seconds: float | None = None
     running_here: int = 0
     running_elsewhere: int = 0

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from forge_assets.interactions.clerk import Tally
+from resources.interaction_store import OpenWork
 
 _EVERY_SECONDS = 10.0
 
@@ -29,6 +30,23 @@ class Progress:
         if self._clock() >= self._next:
             self._next = self._clock() + _EVERY_SECONDS
             self._say(self.line(model, tally))
+
+    def waiting(self, work: OpenWork) -> None:
+        """``ramp-50: waits for 3 retries, the next in 12 s``, or for what other runs have claimed."""
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + _EVERY_SECONDS
+        waits = []
+        if work.waiting_retry:
+            seconds = max(0.0, work.retry_in_seconds or 0.0)
+            waits.append(f"for {work.waiting_retry} retries, the next in {seconds:.0f} s")
+        if work.running_elsewhere:
+            seconds = max(0.0, work.lease_in_seconds or 0.0)
+            waits.append(
+                f"for {work.running_elsewhere} interactions of other runs,"
+                f" whose first lease ends in {seconds:.0f} s"
+            )
+        self._say(f"{self._stage}: waits {', and '.join(waits)}")
 
     def line(self, model: str, tally: Tally) -> str:
         """``ramp-50: 80 of 200 interactions ended (40 %), 143 a minute, 0:50 left at most, model m``"""

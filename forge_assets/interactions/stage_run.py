@@ -260,12 +260,14 @@ class StageRun:
     def _hooks(
         self, order: WorkOrder, gpu: GpuResource, monitor: Monitor, locks: list[SessionLock]
     ) -> WaveHooks:
+        progress = Progress(self.stage.key, self._open_work(order).total, self.say)
         return WaveHooks(
             engine=lambda key: self._load(gpu, key),
             resident=gpu.resident,
             heartbeat=lambda: self._heartbeat(locks),
             breach=monitor.breach,
-            progress=Progress(self.stage.key, self._open_work(order).total, self.say),
+            progress=progress,
+            waiting=progress.waiting,
             reclaim_dead=self.bury_dead,
         )
 

@@ -34,6 +34,8 @@ class WaveHooks:
     breach: Callable[[], str | None]
     """A machine limit that has been broken for too long, or None."""
     progress: Callable[[str, Tally], None]
+    waiting: Callable[[OpenWork], None]
+    """Told once a second while nothing is ready."""
     reclaim_dead: Callable[[], int]
 
 
@@ -100,5 +102,6 @@ def _wait_for_work(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) 
     if not (work.ready or work.waiting_retry or work.running_elsewhere):
         return False
     if not work.ready:
+        hooks.waiting(work)
         time.sleep(_POLL_SECONDS)
     return True

@@ -93,11 +93,6 @@ def step_versions(workflow: Workflow, models: Mapping[str, Mapping[str, Any]]) -
     return {step.name: versions[step.name] for step in workflow.steps}
 
 
-def workflow_version(versions: Mapping[str, str]) -> str:
-    """One version for a whole workflow, from the versions of its steps."""
-    return _digest(dict(versions))
-
-
 def _next(step: Step, states: Mapping[str, StepState]) -> Transition | None:
     """What a pending step becomes, None while it must wait."""
     needs = [states.get(need) for need in step.needs]

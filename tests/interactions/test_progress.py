@@ -2,6 +2,7 @@
 
 from forge_assets.interactions.clerk import Tally
 from forge_assets.interactions.progress import Progress
+from resources.interaction_store import OpenWork
 
 
 def test_a_line_every_ten_seconds_with_the_time_left() -> None:
@@ -22,3 +23,18 @@ def test_a_line_every_ten_seconds_with_the_time_left() -> None:
 def test_before_anything_ended_no_time_left_is_claimed() -> None:
     progress = Progress("ramp-50", 200, print, clock=lambda: 0.0)
     assert "left" not in progress.line("m", Tally())
+
+
+def test_what_a_run_waits_for_is_said_every_ten_seconds() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    progress = Progress("ramp-50", 200, lines.append, clock=lambda: now[0])
+    retries = OpenWork(waiting_retry=3, retry_in_seconds=12.4)
+    others = OpenWork(running_elsewhere=5, lease_in_seconds=280.0)
+    for second in range(21):
+        now[0] = float(second)
+        progress.waiting(retries if second < 15 else others)
+    assert lines == [
+        "ramp-50: waits for 3 retries, the next in 12 s",
+        "ramp-50: waits for 5 interactions of other runs, whose first lease ends in 280 s",
+    ]

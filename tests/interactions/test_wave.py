@@ -70,6 +70,7 @@ class Stage:
             heartbeat=lambda: None,
             breach=self.breach,
             progress=lambda model, tally: None,
+            waiting=lambda work: None,
             reclaim_dead=lambda: 0,
         )
         return run_wave(self.store, self.order(**changes), hooks)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forge_assets.workflow.plan import descendants, step_versions, workflow_version
+from forge_assets.workflow.plan import descendants, step_versions
 from forge_assets.workflow.spec import Step, Workflow, load_workflow
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -94,12 +94,6 @@ def test_a_change_reaches_the_step_and_its_descendants(
 def test_a_changed_model_reaches_its_steps_and_their_descendants(versions: Versions) -> None:
     assert changed(versions(), versions(models={**MODELS, "large": {"source": "x"}})) == {"b", "d"}
     assert changed(versions(), versions(models={**MODELS, "other": {"source": "x"}})) == set()
-
-
-def test_the_version_of_the_workflow(versions: Versions) -> None:
-    one = workflow_version(versions())
-    assert one == workflow_version(dict(reversed(versions().items())))
-    assert one != workflow_version(versions(TEXT.replace("three", "four")))
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
