@@ -15,6 +15,8 @@ class ModelConfig(BaseModel):
     source: str = Field(min_length=1)
     """``package:NAME`` (weights inside an installed package), a .gguf file, a hub folder, or org/name."""
     engine: Literal["transformers"] = "transformers"
+    batching: Literal["auto", "static", "continuous"] = "auto"
+    """``auto``: continuous on a GPU in bfloat16 or float16, else static."""
     dtype: Dtype = "auto"
     """``auto`` is measured on the device when the model is loaded."""
     revision: str | None = None

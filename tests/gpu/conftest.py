@@ -50,6 +50,16 @@ def shipped(shipped_weights: WeightsInfo) -> Iterator[TransformersEngine]:
 
 
 @pytest.fixture(scope="session")
+def shipped_continuous(shipped_weights: WeightsInfo) -> Iterator[TransformersEngine]:
+    config = ModelConfig(
+        source=SHIPPED, dtype="float32", batching="continuous", max_batch_tokens=1024
+    )
+    engine = TransformersEngine(config, shipped_weights, "demo")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
 def tiny_folder(
     shipped_weights: WeightsInfo, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Path]:

@@ -7,66 +7,18 @@ leave as they end, and once enough of them have left the others move together.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
-from resources.gpu.batching import BatchPlan, PrefixGroup, Row
+from resources.gpu.batching import BatchPlan
 from resources.gpu.engines.base import GenerationRequest
 from resources.gpu.engines.kv_buffer import KvBuffer
-from resources.gpu.engines.sampling import (
-    is_plain_greedy,
-    penalize_repetition,
-    row_generator,
-    sample,
-)
-from resources.gpu.grammar import GrammarCompiler, RowGrammar
+from resources.gpu.engines.live_row import LiveRow, LoadedModel, RowEnd
 
 if TYPE_CHECKING:
     import torch
 
 _COMPACT_SHARE = 0.75
 """Move the rows together when at most this share of them is still alive."""
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """What a batch needs of the engine."""
-
-    model: Any
-    tokenizer: Any
-    device: "torch.device"
-    layers: int
-    end_tokens: frozenset[int]
-    grammars: GrammarCompiler
-    prefill_tokens: int
-    """Padded prompt tokens of one forward pass."""
-
-
-@dataclass(frozen=True)
-class RowEnd:
-    """A row that left the batch."""
-
-    row: Row
-    text: str
-    finish_reason: Literal["stop", "length"]
-    output_tokens: int
-
-
-@dataclass
-class _Live:
-    """A row still in the batch."""
-
-    row: Row
-    request: GenerationRequest
-    shared: int
-    group: int
-    grammar: RowGrammar | None
-    generator: "torch.Generator | None"
-    output: list[int] = field(default_factory=list)
-
-    @property
-    def suffix(self) -> Sequence[int]:
-        return self.row.tokens[self.shared :]
 
 
 class StaticBatch:
@@ -81,7 +33,7 @@ class StaticBatch:
         self._loaded = loaded
         self._plan = plan
         self._rows = [
-            self._open(row, requests[row.index], group, number)
+            LiveRow.open(loaded, row, requests[row.index], group.shared, number)
             for number, group in enumerate(plan.groups)
             for row in group.rows
         ]
@@ -90,11 +42,6 @@ class StaticBatch:
         self._start = plan.prefix_width + plan.suffix_width
         self._cache = KvBuffer(loaded.layers, len(self._rows), plan.width)
         self._mask = self._initial_mask()
-
-    def _open(self, row: Row, request: GenerationRequest, group: PrefixGroup, number: int) -> _Live:
-        grammar = self._loaded.grammars.matcher(request)
-        generator = row_generator(request, self._loaded.device)
-        return _Live(row, request, group.shared, number, grammar, generator)
 
     def _initial_mask(self) -> "torch.Tensor":
         """Visible cache columns [rows, width]; all output columns are, since later ones are cut off."""
@@ -196,67 +143,14 @@ class StaticBatch:
             if not math.isfinite(highest[place]):
                 raise RuntimeError("the model's output is not finite")
             token = best[place]
-            if live.grammar is not None or not is_plain_greedy(live.request):
-                token = self._choose(live, logits[place : place + 1])
+            if not live.plain:
+                token = live.choose(logits[place : place + 1])
             live.output.append(token)
-            end = self._end_of(live)
+            end = live.end(self._loaded)
             if end is not None:
                 self._alive[place] = False
                 ended.append(end)
         return ended
-
-    def _choose(self, live: _Live, logits: "torch.Tensor") -> int:
-        scores = logits.float()
-        if scores is logits:
-            scores = logits.clone()
-        if live.request.repetition_penalty != 1.0:
-            seen = self._torch.tensor(
-                [*live.row.tokens, *live.output], device=scores.device
-            ).unique()
-            penalize_repetition(scores, live.request.repetition_penalty, seen)
-        if live.grammar is not None:
-            live.grammar.restrict(scores)
-        token = sample(scores, live.request, live.generator)
-        if live.grammar is not None and not live.grammar.accept(token):
-            raise RuntimeError(f"the grammar refused token {token} that it had allowed")
-        return token
-
-    def _end_of(self, live: _Live) -> RowEnd | None:
-        """The row's end, if its last token is one."""
-        output = live.output
-        count = len(output)
-        if output[-1] in self._loaded.end_tokens:
-            return RowEnd(live.row, self._text(output[:-1]), "stop", count)
-        if live.grammar is not None:
-            decided = live.grammar.decided(self._text(output))
-            if decided is not None:
-                return RowEnd(live.row, decided, "stop", count)
-            if live.grammar.ended:
-                return RowEnd(live.row, self._text(output), "stop", count)
-        if live.request.stop:
-            cut = self._stopped(live)
-            if cut is not None:
-                return RowEnd(live.row, cut, "stop", count)
-        if count >= live.row.max_new_tokens:
-            return RowEnd(live.row, self._text(output), "length", count)
-        return None
-
-    def _stopped(self, live: _Live) -> str | None:
-        """The text before the first stop string, if one is complete.
-
-        Only the last tokens can have completed one; a token is at least one byte, a character at
-        most four.
-        """
-        reach = 4 * max(len(stop) for stop in live.request.stop) + 4
-        tail = self._text(live.output[-reach:])
-        if not any(stop in tail for stop in live.request.stop):
-            return None
-        text = self._text(live.output)
-        places = [place for stop in live.request.stop if (place := text.find(stop)) >= 0]
-        return text[: min(places)] if places else None
-
-    def _text(self, tokens: Sequence[int]) -> str:
-        return str(self._loaded.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _compact(self) -> None:
         """Drop the ended rows once they are a good part of the batch."""

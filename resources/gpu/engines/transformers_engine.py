@@ -3,6 +3,7 @@
 import gc
 import itertools
 import logging
+import sys
 import time
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -13,8 +14,12 @@ from typing import TYPE_CHECKING, Any
 from resources.errors import ConfigurationError
 from resources.gpu.batching import BatchPlan, Row, plan_batches
 from resources.gpu.dtype_probe import DtypeChoice, choose_device, choose_dtype
+from resources.gpu.engines.arena_model import ArenaModel, arena_slots
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
-from resources.gpu.engines.static_batch import LoadedModel, RowEnd, StaticBatch
+from resources.gpu.engines.continuous_batch import ContinuousBatch
+from resources.gpu.engines.kv_arena import KvArena
+from resources.gpu.engines.live_row import LoadedModel, RowEnd
+from resources.gpu.engines.static_batch import StaticBatch
 from resources.gpu.grammar import GrammarCompiler, GrammarError, grammar_key
 from resources.gpu.hf import quiet_transformers
 from resources.gpu.model_config import ModelConfig
@@ -28,6 +33,8 @@ _log = logging.getLogger(__name__)
 _SHAREABLE_LAYERS = {"full_attention"}
 _RUNNABLE_LAYERS = _SHAREABLE_LAYERS | {"sliding_attention"}
 _CPU_BATCH, _GPU_BATCH = 64, 64
+_SEATS = 512
+"""Rows of a continuous batch at the same time."""
 _CPU_PREFILL, _GPU_PREFILL = 512, 16384
 
 
@@ -60,10 +67,35 @@ class TransformersEngine:
             grammars=self._grammars,
             prefill_tokens=_CPU_PREFILL if on_cpu else _GPU_PREFILL,
         )
+        self._arena = self._make_arena(config) if self._continuous(config, model_key) else None
         self._name = f"{model_key}-{uuid.uuid4().hex[:8]}"
         self._batch_numbers = itertools.count(1)
         self._tokenizer_lock = Lock()
         self._encode = lru_cache(maxsize=4096)(self._tokenize)
+
+    def _continuous(self, config: ModelConfig, model_key: str) -> bool:
+        """Whether rows come and go one by one. The GPU's kernel has no float32 and no windows."""
+        fits = self._share and (self.device.type == "cpu" or self.dtype.name != "float32")
+        if config.batching == "continuous" and not fits:
+            raise ConfigurationError(
+                f"models.{model_key}.batching: continuous needs bfloat16 or float16 on a GPU and a model"
+                " without sliding windows; remove it or write static."
+            )
+        return fits and (
+            config.batching == "continuous"
+            or (config.batching == "auto" and self.device.type == "cuda")
+        )
+
+    def _make_arena(self, config: ModelConfig) -> ArenaModel:
+        loaded = self._loaded
+        assert loaded is not None
+        self.max_batch = config.max_batch or _SEATS
+        slots = config.max_batch_tokens
+        if self.device.type == "cuda":
+            slots = arena_slots(loaded.model, self.device, loaded.prefill_tokens, self.max_batch)
+        self._context = min(self._context or slots, slots)
+        arena = KvArena(loaded.model, slots, self.device)
+        return ArenaModel(loaded.model, arena, self.max_batch, loaded.prefill_tokens)
 
     @property
     def model(self) -> Any:
@@ -134,13 +166,15 @@ class TransformersEngine:
         waiting = self._plan(rows)[::-1]
         while waiting:
             plan = waiting.pop()
-            if len(plan.rows) > self.max_batch:
+            if self._arena is None and len(plan.rows) > self.max_batch:
                 waiting.extend(self._plan(plan.rows)[::-1])
             else:
                 left = yield from self._run(plan, requests)
                 waiting.extend(left[::-1])
 
     def _plan(self, rows: Sequence[Row]) -> list[BatchPlan]:
+        if self._arena is not None:
+            return plan_batches(rows, len(rows), sys.maxsize)
         return plan_batches(rows, self.max_batch, self._token_budget, self._share)
 
     def _run(
@@ -158,7 +192,7 @@ class TransformersEngine:
         left = {row.index: row for row in plan.rows}
         failure: EngineError | None = None
         try:
-            for end in StaticBatch(self._loaded, plan, requests).run():
+            for end in self._batch(plan, requests).run():
                 del left[end.row.index]
                 yield self._completion(end, plan, requests[end.row.index], batch, start)
         except Exception as error:
@@ -167,8 +201,7 @@ class TransformersEngine:
             return []
         _log.warning("batch %s of %d rows failed: %s", batch, len(plan.rows), failure.message)
         self._release_memory()
-        if failure.error_class is ErrorClass.OOM and len(plan.rows) > 1:
-            self.max_batch = min(self.max_batch, len(plan.rows) // 2)
+        if failure.error_class is ErrorClass.OOM and len(plan.rows) > 1 and self._shrink(plan):
             return self._plan(list(left.values()))
         if len(plan.rows) > 1:
             rows = list(left.values())
@@ -188,6 +221,21 @@ class TransformersEngine:
             self._provenance(plan, request, batch),
         )
         return []
+
+    def _batch(
+        self, plan: BatchPlan, requests: Sequence[GenerationRequest]
+    ) -> StaticBatch | ContinuousBatch:
+        assert self._loaded is not None
+        if self._arena is not None:
+            return ContinuousBatch(self._loaded, plan, requests, self._arena)
+        return StaticBatch(self._loaded, plan, requests)
+
+    def _shrink(self, plan: BatchPlan) -> bool:
+        """Whether the same work can be done with less memory at once."""
+        if self._arena is not None:
+            return self._arena.shrink()
+        self.max_batch = min(self.max_batch, len(plan.rows) // 2)
+        return True
 
     def _still_works(self) -> bool:
         """Whether the engine can do a harmless forward pass: then the request was the cause."""
@@ -217,7 +265,7 @@ class TransformersEngine:
         self, plan: BatchPlan, request: GenerationRequest, batch: str
     ) -> dict[str, Any]:
         return {
-            "engine": "transformers-static",
+            "engine": f"transformers-{'static' if self._arena is None else 'continuous'}",
             "attention": self.model.config._attn_implementation,
             "dtype": self.dtype.name,
             "device": str(self.device),
@@ -239,7 +287,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model's memory."""
-        self._loaded = None
+        self._loaded = self._arena = None
         self._release_memory()
 
 
