@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from resources.gpu.engines import arena_attention
 from resources.gpu.engines.arena_attention import ArenaPass
+from resources.gpu.engines.fused import fuse
 from resources.gpu.engines.kv_arena import KvArena, slot_bytes
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class ArenaModel:
 
         arena_attention.register()
         model.set_attn_implementation(arena_attention.NAME)
+        self.fused = arena.layers[0][0].is_cuda and fuse(model)
         self.model = model
         self.arena = arena
         self.max_rows = max_rows
