@@ -98,6 +98,8 @@ class ModelCache:
         device = choose_device(config.device)
         width = 4 if choose_dtype(config.dtype, device).name == "float32" else 2
         needed = weights.parameters * width
+        for engine, _ in self._engines.values():
+            engine.trim()
         while self._engines:
             if self._budget is not None:
                 fits = sum(size for _, size in self._engines.values()) + needed <= self._budget

@@ -69,9 +69,9 @@ def test_every_row_says_what_it_says_alone(tiny: Tiny, limits: dict[str, int]) -
 
 
 def _arena_is_empty(engine: TransformersEngine) -> bool:
-    assert engine._arena is not None
-    spans = engine._arena.arena.spans
-    return spans.free == spans.size and engine._arena.seated == 0
+    model = engine._arena_model
+    assert model is not None
+    return model.arena.spans.free == model.arena.spans.size and model.seated == 0
 
 
 def test_a_text_that_ends_by_itself_and_one_that_is_cut(
@@ -133,6 +133,18 @@ def test_completions_come_while_others_go_on(tiny: Tiny) -> None:
     assert len(steps) < 10
     assert [done.request_id for done in running] == [2]
     assert len(steps) > 30
+
+
+def test_memory_that_another_model_needs_is_given_back(tiny: Tiny) -> None:
+    engine = tiny(batching="continuous")
+    requests = _requests()[:3]
+    expected = _expected(engine, requests)
+    assert engine._arena_model is None
+    for _ in range(2):
+        assert _texts(list(engine.generate(requests))) == expected
+        assert engine._arena_model is not None
+        engine.trim()
+        assert engine._arena_model is None
 
 
 def test_a_poisoned_row_ends_alone(tiny: Tiny) -> None:

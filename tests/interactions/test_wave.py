@@ -40,6 +40,9 @@ class Echo:
             else:
                 yield Completion(request.request_id, "", "error", 0, 0, 0.0, error)
 
+    def trim(self) -> None:
+        """Nothing to free."""
+
     def close(self) -> None:
         self.calls.clear()
 

@@ -72,6 +72,10 @@ class Engine(Protocol):
         """
         ...
 
+    def trim(self) -> None:
+        """Free what is not the weights; the next ``generate`` takes it again."""
+        ...
+
     def close(self) -> None:
         """Free the model's memory. The engine cannot be used afterwards."""
         ...

@@ -67,13 +67,17 @@ class TransformersEngine:
             grammars=self._grammars,
             prefill_tokens=_CPU_PREFILL if on_cpu else _GPU_PREFILL,
         )
-        self._arena = self._make_arena(config) if self._continuous(config, model_key) else None
+        self._continuous = self._may_be_continuous(config, model_key)
+        self._arena_model: ArenaModel | None = None
+        if self._continuous:
+            self.max_batch = config.max_batch or _SEATS
+            self._context = min(self._context or sys.maxsize, self._slots())
         self._name = f"{model_key}-{uuid.uuid4().hex[:8]}"
         self._batch_numbers = itertools.count(1)
         self._tokenizer_lock = Lock()
         self._encode = lru_cache(maxsize=4096)(self._tokenize)
 
-    def _continuous(self, config: ModelConfig, model_key: str) -> bool:
+    def _may_be_continuous(self, config: ModelConfig, model_key: str) -> bool:
         """Whether rows come and go one by one. The GPU's kernel has no float32 and no windows."""
         fits = self._share and (self.device.type == "cpu" or self.dtype.name != "float32")
         if config.batching == "continuous" and not fits:
@@ -86,16 +90,20 @@ class TransformersEngine:
             or (config.batching == "auto" and self.device.type == "cuda")
         )
 
-    def _make_arena(self, config: ModelConfig) -> ArenaModel:
-        loaded = self._loaded
-        assert loaded is not None
-        self.max_batch = config.max_batch or _SEATS
-        slots = config.max_batch_tokens
-        if self.device.type == "cuda":
-            slots = arena_slots(loaded.model, self.device, loaded.prefill_tokens, self.max_batch)
-        self._context = min(self._context or slots, slots)
-        arena = KvArena(loaded.model, slots, self.device)
-        return ArenaModel(loaded.model, arena, self.max_batch, loaded.prefill_tokens)
+    def _slots(self) -> int:
+        """Of the arena: what the device has room for, on a CPU what the configuration names."""
+        if self.device.type != "cuda" or self._loaded is None:
+            return self._token_budget
+        return arena_slots(self.model, self.device, self._loaded.prefill_tokens, self.max_batch)
+
+    def _arena(self) -> ArenaModel:
+        """Made when first needed: it takes nearly all the memory that the models leave."""
+        assert self._loaded is not None
+        if self._arena_model is None:
+            arena = KvArena(self.model, self._slots(), self.device)
+            prefill = self._loaded.prefill_tokens
+            self._arena_model = ArenaModel(self.model, arena, self.max_batch, prefill)
+        return self._arena_model
 
     @property
     def model(self) -> Any:
@@ -166,15 +174,15 @@ class TransformersEngine:
         waiting = self._plan(rows)[::-1]
         while waiting:
             plan = waiting.pop()
-            if self._arena is None and len(plan.rows) > self.max_batch:
+            if not self._continuous and len(plan.rows) > self.max_batch:
                 waiting.extend(self._plan(plan.rows)[::-1])
             else:
                 left = yield from self._run(plan, requests)
                 waiting.extend(left[::-1])
 
     def _plan(self, rows: Sequence[Row]) -> list[BatchPlan]:
-        if self._arena is not None:
-            return plan_batches(rows, len(rows), sys.maxsize)
+        if self._continuous:
+            return plan_batches(rows, max(1, len(rows)), sys.maxsize)
         return plan_batches(rows, self.max_batch, self._token_budget, self._share)
 
     def _run(
@@ -226,14 +234,14 @@ class TransformersEngine:
         self, plan: BatchPlan, requests: Sequence[GenerationRequest]
     ) -> StaticBatch | ContinuousBatch:
         assert self._loaded is not None
-        if self._arena is not None:
-            return ContinuousBatch(self._loaded, plan, requests, self._arena)
+        if self._continuous:
+            return ContinuousBatch(self._loaded, plan, requests, self._arena())
         return StaticBatch(self._loaded, plan, requests)
 
     def _shrink(self, plan: BatchPlan) -> bool:
         """Whether the same work can be done with less memory at once."""
-        if self._arena is not None:
-            return self._arena.shrink()
+        if self._continuous:
+            return self._arena_model is not None and self._arena_model.shrink()
         self.max_batch = min(self.max_batch, len(plan.rows) // 2)
         return True
 
@@ -265,7 +273,7 @@ class TransformersEngine:
         self, plan: BatchPlan, request: GenerationRequest, batch: str
     ) -> dict[str, Any]:
         return {
-            "engine": f"transformers-{'static' if self._arena is None else 'continuous'}",
+            "engine": f"transformers-{'continuous' if self._continuous else 'static'}",
             "attention": self.model.config._attn_implementation,
             "dtype": self.dtype.name,
             "device": str(self.device),
@@ -285,9 +293,14 @@ class TransformersEngine:
 
             torch.cuda.empty_cache()
 
+    def trim(self) -> None:
+        """Give back the memory for keys and values."""
+        self._arena_model = None
+        self._release_memory()
+
     def close(self) -> None:
         """Free the model's memory."""
-        self._loaded = self._arena = None
+        self._loaded = self._arena_model = None
         self._release_memory()
 
 
