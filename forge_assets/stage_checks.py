@@ -95,6 +95,7 @@ def check_throughput(counts: StageCounts, thresholds: Thresholds) -> CheckOutcom
     data: dict[str, Any] = {
         "counts": unit,
         "finished": finished,
+        "interactions_in_working_seconds": counts.worked,
         "working_seconds": round(counts.working_seconds, 3),
         "minimum": limit,
         "interactions_per_minute": counts.per_minute,
@@ -104,8 +105,9 @@ def check_throughput(counts: StageCounts, thresholds: Thresholds) -> CheckOutcom
         return CheckOutcome("throughput", False, "nothing attempted", data)
     if rate is None:
         return CheckOutcome("throughput", False, "no working time was recorded", data)
+    made = counts.made_subjects if by_subjects else counts.made
     text = (
-        f"{rate:.1f} {unit} a minute ({finished} in {counts.working_seconds:.1f} s of work), "
+        f"{rate:.1f} {unit} a minute ({made} in {counts.working_seconds:.1f} s of work), "
         f"at least {limit:g}"
     )
     return CheckOutcome("throughput", rate >= limit, text, data | {"per_minute": rate})

@@ -9,8 +9,10 @@ class StageCounts:
     """Counts of one stage over rows of the current workflow version and content hash.
 
     ``missing`` is subjects x steps less the current rows; ``stale`` counts live rows of another
-    version or content hash. ``working_seconds`` is the union of the spans from first claim to last
-    commit of the stage's runs. A rate is None where its denominator is zero.
+    version or content hash. ``working_seconds`` is the stretch, from first claim to last commit of
+    runs that overlap, that made the most of the results that stand; ``worked`` are those. To make a
+    few again, models to load, thus does not change the stage's speed. A rate is None where its
+    denominator is zero.
     """
 
     partition: str
@@ -27,6 +29,7 @@ class StageCounts:
     missing: int = 0
     stale: int = 0
     working_seconds: float = 0.0
+    worked: int = 0
     finished_subjects: int = 0
     first_claim: datetime | None = None
     last_commit: datetime | None = None
@@ -54,21 +57,39 @@ class StageCounts:
         return _ratio(self.completed, self.attempted)
 
     @property
+    def worked_subjects(self) -> float:
+        """The finished subjects' share in ``worked``."""
+        return self.finished_subjects * self.worked / self.attempted if self.attempted else 0.0
+
+    @property
+    def made(self) -> str:
+        """``31``, or ``28 of 31`` where not all attempted were made in the working seconds."""
+        return _of(self.worked, self.attempted)
+
+    @property
+    def made_subjects(self) -> str:
+        return _of(round(self.worked_subjects), self.finished_subjects)
+
+    @property
     def per_minute(self) -> float | None:
         """Finished interactions per minute of working time."""
-        return _ratio(60 * self.attempted, self.working_seconds)
+        return _ratio(60 * self.worked, self.working_seconds)
 
     @property
     def subjects_per_minute(self) -> float | None:
-        return _ratio(60 * self.finished_subjects, self.working_seconds)
+        return _ratio(60 * self.worked_subjects, self.working_seconds)
 
     @property
     def seconds_per_interaction(self) -> float | None:
-        return _ratio(self.working_seconds, self.attempted)
+        return _ratio(self.working_seconds, self.worked)
 
     @property
     def seconds_per_subject(self) -> float | None:
-        return _ratio(self.working_seconds, self.finished_subjects)
+        return _ratio(self.working_seconds, self.worked_subjects)
+
+
+def _of(part: int, whole: int) -> str:
+    return str(whole) if part == whole else f"{part} of {whole}"
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

@@ -15,7 +15,8 @@ from resources.store_types import Example, FailureClass, ModelCounts, StageScope
 
 EXCERPT_CHARACTERS = 300
 
-# A stage's runs are those that own one of its current rows; their spans may overlap.
+# A stage's runs are those that own one of its current results. Runs that overlap in time are one
+# stretch of work; the speed is that of the stretch that made the most.
 _STAGES = """
 WITH v AS MATERIALIZED (
     SELECT key AS step, value AS version FROM json_each_text(CAST(:versions AS json))
@@ -50,22 +51,33 @@ CROSS JOIN LATERAL (
     ) x
 ) t
 CROSS JOIN LATERAL (
-    SELECT min(r.first_claim) AS first_claim, max(r.last_commit) AS last_commit,
-           coalesce((
-               SELECT sum(extract(epoch FROM upper(span) - lower(span)))
-               FROM unnest(range_agg(tstzrange(r.first_claim, r.last_commit, '[]'))) AS span
-           ), 0) AS working_seconds,
-           coalesce(sum((SELECT count(*) FROM forge.model_loads l WHERE l.run_id = r.run_id)), 0)
-               AS model_loads
-    FROM forge.runs r
-    WHERE r.dataset = st.dataset AND r.workflow = :workflow AND r.partition = st.partition
-      AND r.last_commit >= r.first_claim AND EXISTS (
-        SELECT FROM forge.interactions i
+    WITH made AS (
+        SELECT i.run_id, count(*) AS results
+        FROM forge.interactions i
         JOIN forge.subjects s ON s.id = i.subject_id AND s.content_hash = i.content_hash
         JOIN v ON v.step = i.step AND v.version = i.version
         WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
           AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
-          AND i.run_id = r.run_id AND i.status IN ('completed', 'rejected', 'failed'))
+          AND i.status IN ('completed', 'rejected', 'failed')
+        GROUP BY i.run_id
+    ), r AS (
+        SELECT r.run_id, r.first_claim, r.last_commit, made.results,
+               tstzrange(r.first_claim, r.last_commit, '[]') AS span
+        FROM forge.runs r JOIN made ON made.run_id = r.run_id
+        WHERE r.dataset = st.dataset AND r.workflow = :workflow AND r.partition = st.partition
+          AND r.last_commit >= r.first_claim
+    ), stretch AS (
+        SELECT extract(epoch FROM upper(x.span) - lower(x.span)) AS seconds, lower(x.span) AS began,
+               (SELECT sum(r.results) FROM r WHERE r.span <@ x.span) AS results
+        FROM (SELECT unnest(range_agg(r.span)) AS span FROM r) x
+        ORDER BY results DESC, began DESC LIMIT 1
+    )
+    SELECT min(r.first_claim) AS first_claim, max(r.last_commit) AS last_commit,
+           coalesce((SELECT seconds FROM stretch), 0) AS working_seconds,
+           coalesce((SELECT results FROM stretch), 0) AS worked,
+           coalesce(sum((SELECT count(*) FROM forge.model_loads l WHERE l.run_id = r.run_id)), 0)
+               AS model_loads
+    FROM r
 ) w
 WHERE st.dataset = :dataset {restriction} ORDER BY st.position"""
 
@@ -255,6 +267,7 @@ def _stage(row: Mapping[str, Any], steps: int) -> StageCounts:
         missing=row["subjects"] * steps - sum(current.values()),
         stale=int(row["stale"]),
         working_seconds=float(row["working_seconds"]),
+        worked=int(row["worked"]),
         first_claim=row["first_claim"],
         last_commit=row["last_commit"],
         model_loads=int(row["model_loads"]),

@@ -11,7 +11,13 @@ from resources.stage_counts import StageCounts
 LIMITS = Thresholds()
 OWN = StageCounts("ramp-50", 10, 60, subjects=50, steps=4, missing=200)
 PASSED = StageCounts(
-    "canary-10", 0, 10, subjects=10, steps=5, completed=50, working_seconds=20, finished_subjects=10
+    *("canary-10", 0, 10),
+    subjects=10,
+    steps=5,
+    completed=50,
+    working_seconds=20,
+    worked=50,
+    finished_subjects=10,
 )
 BAD = replace(PASSED, completed=39, rejected=11)
 UNTOUCHED = StageCounts("canary-10", 0, 10, subjects=10, steps=5, missing=50)

@@ -32,6 +32,7 @@ GOOD = StageCounts(
     failed=1,
     skipped=7,
     working_seconds=20.0,
+    worked=33,
     finished_subjects=10,
 )
 NOTHING = StageCounts("canary-10", 0, 10, subjects=10, steps=4, skipped=40, working_seconds=3)

@@ -101,6 +101,6 @@ def _memory(plan: WorkflowPlan, model: str) -> int | None:
 def _prediction(counts: list[StageCounts], left: int) -> tuple[float | None, str | None]:
     """Seconds for what is left at the rate of the latest stage that did some work."""
     for row in reversed(counts):
-        if row.ended and row.working_seconds:
-            return left * row.working_seconds / row.ended, row.partition
+        if row.worked and row.working_seconds:
+            return left * row.working_seconds / row.worked, row.partition
     return None, None

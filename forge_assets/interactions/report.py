@@ -172,8 +172,8 @@ def _counts(counts: StageCounts) -> list[str]:
 def _speed(report: StageReport) -> list[str]:
     counts = report.counts
     work = f"{counts.working_seconds:.1f} s of work"
-    attempted = f"{counts.attempted} attempted in {work}"
-    subjects = f"{counts.finished_subjects} ended in {work}"
+    attempted = f"{counts.made} attempted in {work}"
+    subjects = f"{counts.made_subjects} ended in {work}"
     seconds = sum(load.seconds for load in report.loads)
     models = len({load.model for load in report.loads})
     loads = (

@@ -123,8 +123,8 @@ def _stage_row(counts: StageCounts, thresholds: Thresholds) -> list[object]:
     throughput = checks["throughput"]
     held_to_subjects = thresholds.per_minute_counts == "subjects"
     work = f"in {counts.working_seconds:.1f} s"
-    per_minute = _value(counts.per_minute, 1, f"{counts.attempted} {work}")
-    subjects = _value(counts.subjects_per_minute, 1, f"{counts.finished_subjects} {work}")
+    per_minute = _value(counts.per_minute, 1, f"{counts.made} {work}")
+    subjects = _value(counts.subjects_per_minute, 1, f"{counts.made_subjects} {work}")
     expected = counts.subjects * counts.steps
     return [
         counts.partition,
@@ -137,10 +137,10 @@ def _stage_row(counts: StageCounts, thresholds: Thresholds) -> list[object]:
         per_minute if held_to_subjects else _marked(per_minute, throughput.passed),
         _marked(subjects, throughput.passed) if held_to_subjects else subjects,
         _marked(
-            _value(counts.seconds_per_interaction, 3, f"{counts.attempted} {work}"),
+            _value(counts.seconds_per_interaction, 3, f"{counts.made} {work}"),
             _seconds_hold(counts, thresholds) is not False,
         ),
-        _value(counts.seconds_per_subject, 3, f"{counts.finished_subjects} {work}"),
+        _value(counts.seconds_per_subject, 3, f"{counts.made_subjects} {work}"),
         counts.model_loads,
     ]
 
@@ -171,6 +171,7 @@ def _stage_json(counts: StageCounts, thresholds: Thresholds) -> dict[str, Any]:
         "seconds_per_interaction": {
             "value": counts.seconds_per_interaction,
             "attempted": counts.attempted,
+            "worked": counts.worked,
             "working_seconds": counts.working_seconds,
             "target": thresholds.seconds_per_interaction,
             "passed": _seconds_hold(counts, thresholds),

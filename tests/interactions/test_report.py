@@ -40,6 +40,7 @@ PASSED = StageCounts(
     rejected=2,
     skipped=8,
     working_seconds=16.0,
+    worked=32,
     finished_subjects=10,
     model_loads=2,
 )

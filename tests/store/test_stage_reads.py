@@ -119,19 +119,22 @@ def test_working_time_begins_with_the_first_claim_and_ends_with_the_last_commit(
 
 
 @pytest.mark.parametrize(
-    ("spans", "minutes"),
+    ("spans", "minutes", "worked", "union"),
     [
-        ([(0, 10), (5, 20), (15, 18)], 20),  # overlapping and nested
-        ([(0, 10), (60, 65), (100, 101)], 16),  # disjoint
-        ([(0, 30), (5, 10), (30, 31)], 31),  # nested and touching
-        ([(0, 10), (0, 10), (0, 10)], 10),  # at once
+        ([(0, 10), (5, 20), (15, 18)], 20, 12, 20),  # overlapping and nested
+        ([(0, 10), (60, 65), (64, 70)], 10, 8, 20),  # the second stretch made more
+        ([(0, 10), (60, 65), (100, 101)], 1, 4, 16),  # as much in each: the latest
+        ([(0, 30), (5, 10), (30, 31)], 31, 12, 31),  # nested and touching
+        ([(0, 10), (0, 10), (0, 10)], 10, 12, 10),  # at once
     ],
 )
-def test_working_time_is_the_union_of_the_runs_spans(
+def test_speed_is_that_of_the_stretch_of_work_that_made_the_most(
     store: InteractionStore,
     postgres_engine: sa.Engine,
     spans: list[tuple[float, float]],
     minutes: float,
+    worked: int,
+    union: float,
 ) -> None:
     prepare(store, 3)
     finish(store)
@@ -141,13 +144,14 @@ def test_working_time_is_the_union_of_the_runs_spans(
         give_rows(postgres_engine, f"run-{number + 1}", number)
         set_span(postgres_engine, f"run-{number + 1}", start, end)
     counts = canary(store)
-    assert counts.working_seconds == 60 * minutes
+    assert (counts.working_seconds, counts.worked) == (60 * minutes, worked)
+    assert counts.per_minute == pytest.approx(worked / minutes)
     assert counts.first_claim == NOON
     summary = fetch(
         postgres_engine,
         "SELECT per_minute FROM forge.interaction_summary WHERE step = 'summarize'",
     )
-    assert summary[0]["per_minute"] == pytest.approx(3 / minutes)
+    assert summary[0]["per_minute"] == pytest.approx(3 / union)
 
 
 def test_runs_that_own_no_current_row_do_not_count(
@@ -161,7 +165,8 @@ def test_runs_that_own_no_current_row_do_not_count(
     set_span(postgres_engine, "before", 20, 30)
     assert (canary(store).working_seconds, canary(store).model_loads) == (600, 0)
     give_rows(postgres_engine, "before", 1)
-    assert (canary(store).working_seconds, canary(store).model_loads) == (1200, 1)
+    set_span(postgres_engine, "before", 5, 30)
+    assert (canary(store).working_seconds, canary(store).model_loads) == (1800, 1)
     # Its rows are of another version now.
     execute(postgres_engine, "UPDATE forge.interactions SET version = 'old' WHERE ordinal = 1")
     assert (canary(store).working_seconds, canary(store).model_loads) == (600, 0)
