@@ -92,12 +92,19 @@ def _why(previous: StageCounts, judged: StageVerdict, runs: RunLiveness) -> str:
     return f"{before} is incomplete: {'; '.join(judged.reasons)}; finish it: `{run}`"
 
 
+_RETRIES = (
+    ("rejection_rate", "rejected"),
+    ("error_rate", "failed"),
+    ("throughput", "completed"),
+)
+
+
 def _remedy(before: str, judged: StageVerdict) -> str:
-    """Look first; then retry what the failed check counts, if it counts something."""
+    """Look first; then retry what the failed check counts; what was slow, all of it."""
     look = f"look with `forge report --stage {before}`"
     retries = [
         f"`forge retry --stage {before} --status {status}`"
-        for check, status in (("rejection_rate", "rejected"), ("error_rate", "failed"))
+        for check, status in _RETRIES
         if check in judged.failed_checks
     ]
     return f"{look}, then {' and '.join(retries)}" if retries else look

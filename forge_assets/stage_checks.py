@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from forge_assets.config import Thresholds
 from resources.stage_counts import StageCounts
 
+NOTHING = "nothing attempted"
+
 
 class Counts(Protocol):
     """The six counts of a step, a model or a stage."""
@@ -80,7 +82,7 @@ def check_success_rate(counts: StageCounts, thresholds: Thresholds) -> CheckOutc
     attempted, limit = counts.attempted, thresholds.success_rate
     data = {"completed": counts.completed, "attempted": attempted, "limit": limit}
     if not attempted:
-        return CheckOutcome("success_rate", False, "nothing attempted", data, blocking=False)
+        return CheckOutcome("success_rate", False, NOTHING, data, blocking=False)
     rate = counts.completed / attempted
     text = f"{share(rate)} ({counts.completed} of {attempted}), target above {_percent(limit)}"
     return CheckOutcome("success_rate", rate > limit, text, data | {"rate": rate}, blocking=False)
@@ -102,7 +104,7 @@ def check_throughput(counts: StageCounts, thresholds: Thresholds) -> CheckOutcom
         "subjects_per_minute": counts.subjects_per_minute,
     }
     if not counts.attempted:
-        return CheckOutcome("throughput", False, "nothing attempted", data)
+        return CheckOutcome("throughput", False, NOTHING, data)
     if rate is None:
         return CheckOutcome("throughput", False, "no working time was recorded", data)
     made = counts.made_subjects if by_subjects else counts.made
@@ -168,7 +170,10 @@ def judge_stage(counts: StageCounts, thresholds: Thresholds) -> StageVerdict:
         expected = counts.subjects * counts.steps
         return StageVerdict(Verdict.INCOMPLETE, (f"{open_counts} of {expected} interactions",))
     bad = [outcome for outcome in check_stage(counts, thresholds) if not outcome.passed]
-    reasons = tuple(f"{outcome.name} {outcome.description}" for outcome in bad)
+    reasons = tuple(
+        f"{outcome.name} {outcome.description}{'' if outcome.blocking else ' (a warning)'}"
+        for outcome in bad
+    )
     failed = tuple(outcome.name for outcome in bad if outcome.blocking)
     return StageVerdict(Verdict.FAILED if failed else Verdict.PASSED, reasons, failed)
 
@@ -190,7 +195,7 @@ def _upper_bound(name: str, noun: str, counts: Counts, limit: float) -> CheckOut
     attempted = counts.completed + counts.rejected + counts.failed
     data = {noun: bad, "attempted": attempted, "limit": limit}
     if not attempted:
-        return CheckOutcome(name, False, "nothing attempted", data)
+        return CheckOutcome(name, False, NOTHING, data)
     rate = bad / attempted
     text = f"{share(rate)} ({bad} of {attempted}), limit {_percent(limit)}"
     return CheckOutcome(name, rate < limit, text, data | {"rate": rate})

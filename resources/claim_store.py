@@ -26,7 +26,8 @@ WITH picked AS (
         claims = i.claims + 1, claimed_at = clock_timestamp(), retry_at = NULL,
         lease_until = clock_timestamp() + CAST(:lease AS double precision) * interval '1 second'
     WHERE i.id = ANY(ARRAY(SELECT id FROM picked))
-    RETURNING i.id, i.token, i.step, i.model, i.subject_id, i.ordinal, i.attempts
+    RETURNING i.id, i.token, i.step, i.model, i.subject_id, i.ordinal, i.attempts,
+              i.renewals
 ), noted AS (
     INSERT INTO forge.interaction_events (interaction_id, kind, run_id, token, attempt)
     SELECT id, 'claimed', :run_id, token, attempts FROM claimed
@@ -145,6 +146,7 @@ class ClaimStore(StoreBase):
                 subject_key=row.key,
                 ordinal=row.ordinal,
                 attempt=row.attempts,
+                renewals=row.renewals,
                 fields=row.fields,
                 ancestors={
                     name: known[row.subject_id, name]

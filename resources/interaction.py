@@ -94,6 +94,8 @@ class Claim:
     """The subject's JSON object."""
     ancestors: Mapping[str, StepState]
     """Every ancestor step's state, by step name."""
+    renewals: int = 0
+    """How often ``forge retry`` has asked for another answer than the rejected one."""
 
 
 @dataclass(frozen=True, slots=True)

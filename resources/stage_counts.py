@@ -63,7 +63,8 @@ class StageCounts:
 
     @property
     def made(self) -> str:
-        """``31``, or ``28 of 31`` where not all attempted were made in the working seconds."""
+        """``31``, or ``28 of 31`` where not all attempted were made in the working seconds, or
+        more where a run also made other stages' results."""
         return _of(self.worked, self.attempted)
 
     @property
@@ -89,7 +90,7 @@ class StageCounts:
 
 
 def _of(part: int, whole: int) -> str:
-    return str(whole) if part == whole else f"{part} of {whole}"
+    return f"{part} of {whole}" if part < whole else str(part)
 
 
 def _ratio(numerator: float, denominator: float) -> float | None:

@@ -64,14 +64,16 @@ ORDER BY s.ordinal, p.position
 ON CONFLICT (subject_id, workflow, step) WHERE superseded_at IS NULL DO NOTHING"""
 
 _ENDED = f"""
-SELECT i.subject_id, i.step FROM forge.interactions i
+SELECT i.subject_id, i.step, i.renewals FROM forge.interactions i
 WHERE {IN_SCOPE} AND i.status = :status"""
 
 _RENEW = f"""
 INSERT INTO forge.interactions
-    (subject_id, dataset, workflow, step, model, version, content_hash, ordinal, ready)
-SELECT s.id, s.dataset, :workflow, p.name, p.model, p.version, s.content_hash, s.ordinal, t.ready
-FROM json_to_recordset(CAST(:pairs AS json)) AS t(subject_id bigint, step text, ready boolean)
+    (subject_id, dataset, workflow, step, model, version, content_hash, ordinal, ready, renewals)
+SELECT s.id, s.dataset, :workflow, p.name, p.model, p.version, s.content_hash, s.ordinal, t.ready,
+       t.renewals
+FROM json_to_recordset(CAST(:pairs AS json))
+    AS t(subject_id bigint, step text, ready boolean, renewals integer)
 JOIN forge.subjects s ON s.id = t.subject_id
 JOIN {_PLANNED} ON p.name = t.step
 ORDER BY s.ordinal
@@ -161,9 +163,11 @@ class StagePlanner(StoreBase):
             lock_transaction(connection, StoreLock.DATASET, scope.dataset)
             query = sa.text(_ENDED + limit)
             lock_subjects(connection, {row.subject_id for row in connection.execute(query, values)})
-            chosen: dict[int, set[str]] = {}
+            chosen: dict[int, dict[str, int]] = {}
             for row in connection.execute(query, values):
-                chosen.setdefault(row.subject_id, set()).add(row.step)
+                # Another answer is wanted of what was rejected; a fault had nothing to do with it.
+                renewals = row.renewals + (status is Status.REJECTED)
+                chosen.setdefault(row.subject_id, {})[row.step] = renewals
             if not chosen:
                 return 0
             values["pairs"] = bulk_json(_renewals(chosen, descendants))
@@ -172,14 +176,15 @@ class StagePlanner(StoreBase):
 
 
 def _renewals(
-    chosen: Mapping[int, set[str]], descendants: Mapping[str, Collection[str]]
+    chosen: Mapping[int, Mapping[str, int]], descendants: Mapping[str, Collection[str]]
 ) -> list[dict[str, Any]]:
+    """The rows to insert; ``chosen`` has the renewals of each. A descendant gets another prompt."""
     rows = []
     for subject_id, steps in chosen.items():
         below = {name for step in steps for name in descendants.get(step, ())}
-        for name in sorted(steps | below):
-            ready = name not in below
-            rows.append({"subject_id": subject_id, "step": name, "ready": ready})
+        for name in sorted(steps.keys() | below):
+            row = {"subject_id": subject_id, "step": name, "ready": name not in below}
+            rows.append(row | {"renewals": steps.get(name, 0)})
     return rows
 
 

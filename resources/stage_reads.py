@@ -16,7 +16,8 @@ from resources.store_types import Example, FailureClass, ModelCounts, StageScope
 EXCERPT_CHARACTERS = 300
 
 # A stage's runs are those that own one of its current results. Runs that overlap in time are one
-# stretch of work; the speed is that of the stretch that made the most.
+# stretch of work; the speed is that of the stretch that made the most. A run on another partition,
+# from before the stages were cut anew, counts with all that it made.
 _STAGES = """
 WITH v AS MATERIALIZED (
     SELECT key AS step, value AS version FROM json_each_text(CAST(:versions AS json))
@@ -61,11 +62,15 @@ CROSS JOIN LATERAL (
           AND i.status IN ('completed', 'rejected', 'failed')
         GROUP BY i.run_id
     ), r AS (
-        SELECT r.run_id, r.first_claim, r.last_commit, made.results,
-               tstzrange(r.first_claim, r.last_commit, '[]') AS span
+        SELECT r.run_id, r.first_claim, r.last_commit,
+               tstzrange(r.first_claim, r.last_commit, '[]') AS span,
+               CASE WHEN r.partition = st.partition THEN made.results ELSE (
+                   SELECT count(*) FROM forge.interactions i
+                   WHERE i.run_id = r.run_id AND i.superseded_at IS NULL
+                     AND i.status IN ('completed', 'rejected', 'failed')
+               ) END AS results
         FROM forge.runs r JOIN made ON made.run_id = r.run_id
-        WHERE r.dataset = st.dataset AND r.workflow = :workflow AND r.partition = st.partition
-          AND r.last_commit >= r.first_claim
+        WHERE r.dataset = st.dataset AND r.workflow = :workflow AND r.last_commit >= r.first_claim
     ), stretch AS (
         SELECT extract(epoch FROM upper(x.span) - lower(x.span)) AS seconds, lower(x.span) AS began,
                (SELECT sum(r.results) FROM r WHERE r.span <@ x.span) AS results
@@ -113,6 +118,14 @@ SELECT {{columns}},
        sum(i.prompt_tokens) AS prompt_tokens, sum(i.output_tokens) AS output_tokens
 FROM forge.interactions i WHERE {IN_SCOPE}
 GROUP BY {{columns}} ORDER BY min(i.id)"""
+
+_ENDED = f"""
+SELECT i.step, count(*) AS ended
+FROM forge.interactions i
+JOIN forge.subjects s ON s.id = i.subject_id AND s.content_hash = i.content_hash
+JOIN json_each_text(CAST(:versions AS json)) AS v ON v.key = i.step AND v.value = i.version
+WHERE {IN_SCOPE} AND i.status NOT IN ('pending', 'running')
+GROUP BY i.step"""
 
 _EXAMPLES = f"""
 SELECT i.id AS interaction_id, s.key AS subject_key, i.step, i.error_class,
@@ -188,6 +201,13 @@ class StageReads(StoreBase):
     def model_counts(self, scope: StageScope) -> list[ModelCounts]:
         """The stage's live rows by model."""
         return [ModelCounts(**row) for row in self._tally(scope, "i.model")]
+
+    def ended_by_step(self, scope: StageScope, versions: Mapping[str, str]) -> dict[str, int]:
+        """Interactions of the given versions and of their subject's content hash that have ended."""
+        values = {**scope_values(scope), "versions": json.dumps(dict(versions))}
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.text(_ENDED), values)
+            return {row.step: row.ended for row in rows}
 
     def worst_examples(
         self, scope: StageScope, *, status: Status, step: str | None = None, limit: int = 3

@@ -83,6 +83,7 @@ interactions = sa.Table(
     sa.Column("ready", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("claims", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("renewals", sa.Integer, nullable=False, server_default="0"),
     sa.Column("run_id", sa.Text),
     sa.Column("token", sa.BigInteger),
     sa.Column("lease_until", _Time),

@@ -80,7 +80,7 @@ def test_does_not_wait_for_a_run_that_nobody_will_start() -> None:
 def test_refuses_after_a_failed_stage() -> None:
     assert gate(BAD, KNOWN) == Refuse(
         "ramp-50 refused: canary-10 failed: rejection_rate 22.0 % (11 of 50), limit 15 %; "
-        "success_rate 78.0 % (39 of 50), target above 85 %; "
+        "success_rate 78.0 % (39 of 50), target above 85 % (a warning); "
         "look with `forge report --stage canary-10`, "
         "then `forge retry --stage canary-10 --status rejected`"
     )
@@ -93,7 +93,8 @@ def test_the_remedy_fits_what_failed() -> None:
     slow = gate(replace(PASSED, working_seconds=600), STRANDED)
     assert slow == Refuse(
         "ramp-50 refused: canary-10 failed: throughput 5.0 interactions a minute "
-        "(50 in 600.0 s of work), at least 80; look with `forge report --stage canary-10`"
+        "(50 in 600.0 s of work), at least 80; look with `forge report --stage canary-10`, "
+        "then `forge retry --stage canary-10 --status completed`"
     )
 
 

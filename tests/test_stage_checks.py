@@ -181,7 +181,7 @@ def test_a_stage_passes_and_says_what_warns() -> None:
     assert judge_stage(GOOD, LIMITS).reasons == ()
     strict = judge_stage(GOOD, Thresholds(success_rate=0.95))
     assert strict.passed
-    assert strict.reasons == ("success_rate 90.9 % (30 of 33), target above 95 %",)
+    assert strict.reasons == ("success_rate 90.9 % (30 of 33), target above 95 % (a warning)",)
 
 
 def test_a_stage_fails_with_every_reason() -> None:
@@ -191,7 +191,7 @@ def test_a_stage_fails_with_every_reason() -> None:
     assert verdict.reasons == (
         "rejection_rate 24.2 % (8 of 33), limit 15 %",
         "error_rate 15.2 % (5 of 33), limit 5 %",
-        "success_rate 60.6 % (20 of 33), target above 85 %",
+        "success_rate 60.6 % (20 of 33), target above 85 % (a warning)",
     )
 
 

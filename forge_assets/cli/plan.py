@@ -24,9 +24,13 @@ def _print(answer: DryRun) -> None:
     for group in answer.groups:
         size = "size unknown until converted"
         if group.memory_bytes is not None:
-            size = f"{group.memory_bytes / 1e6:.0f} MB"
+            size = f"at most {group.memory_bytes / 1e6:.0f} MB"
         out(f"  {group.model} ({size}): at most {group.at_most}, steps {', '.join(group.steps)}")
     out(f"model loads: {answer.loads}")
+    if answer.done:
+        out(
+            "what has changed in the subjects' source since it was read last is not in these figures"
+        )
     if answer.seconds is None:
         out("time: not measured yet; the first stage will tell")
     else:

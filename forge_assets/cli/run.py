@@ -8,6 +8,7 @@ from typing import Any
 from forge_assets.cli.open import INTERRUPTED, open_store, out, plan_of
 from forge_assets.interactions.console import on_terminal
 from forge_assets.project import WorkflowPlan
+from forge_assets.stage_checks import NOTHING
 from forge_assets.stages import Stage
 from resources.errors import ConfigurationError, Refusal
 from resources.interaction import Status
@@ -43,8 +44,8 @@ def run_stage(
 def retry_stage(
     workflow: str | None, stage_key: str, status: str, step: str | None, as_json: bool
 ) -> int:
-    if status not in (Status.FAILED, Status.REJECTED):
-        raise ConfigurationError(f"--status {status}: write failed or rejected")
+    if status not in (Status.FAILED, Status.REJECTED, Status.COMPLETED):
+        raise ConfigurationError(f"--status {status}: write failed, rejected or completed")
     plan = plan_of(workflow)
     stage = plan.project.stage(stage_key)
     if step is not None and step not in plan.versions:
@@ -67,7 +68,11 @@ def retry_stage(
         descendants=descendants(plan.workflow),
         planned=plan.steps,
     )
-    _tell(f"{count} interactions are pending again, descendants included")
+    _tell(
+        f"{count} interactions are pending again, descendants included"
+        if count
+        else f"{stage.key} holds no {status} interactions to retry"
+    )
     return _materialize_and_tell(plan, stage, {}, as_json)
 
 
@@ -187,6 +192,14 @@ def _show_checks(checks: list[dict[str, Any]], row: dict[str, Any]) -> None:
             mark = "passed" if check["passed"] else "FAILED" if check["blocking"] else "warning"
             table.add_row(check["check"], mark, check["description"])
     Console().print(table)
+    for check in checks:
+        step = check["asset"].rpartition("/")[2]
+        if step != "results" and not check["passed"]:
+            out(f"warning: step {step}: {check['check']} {check['description']}")
+        elif (
+            step != "results" and check["description"] == NOTHING and check["check"] == "error_rate"
+        ):
+            out(f"warning: step {step}: {NOTHING}, all its interactions were skipped")
 
 
 def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:

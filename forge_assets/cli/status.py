@@ -44,7 +44,8 @@ def _print(rows: list[dict[str, Any]], several: bool) -> None:
     for row in rows:
         counts = row["interactions"].values()
         cells = [row["workflow"]] if several else []
-        cells += [row["partition"], row["verdict"], str(row["subjects"]), *map(str, counts)]
+        verdict = row["verdict"] + (f", {row['stale']} stale" if row["stale"] else "")
+        cells += [row["partition"], verdict, str(row["subjects"]), *map(str, counts)]
         cells += [_percent(row["rejection_rate"]), _percent(row["error_rate"])]
         cells += [_number(row["per_minute"], 0), _number(row["seconds_per_interaction"], 2)]
         table.add_row(*cells, str(row["model_loads"]))

@@ -12,7 +12,8 @@ from resources.gpu.engines.base import Completion, GenerationRequest
 from resources.interaction import Claim, ErrorClass, Result, Status
 
 RETRY_TEMPERATURE = 0.7
-"""A greedy answer that was refused comes back the same; later attempts sample at least this hot."""
+"""A greedy answer that was refused comes back the same; later attempts, and rejected
+ones that `forge retry` asks for anew, sample at least this hot."""
 _BACKOFF_SECONDS = 2.0
 _BACKOFF_LIMIT = 60.0
 _WEIGHING_THE_OUTPUT = frozenset({ErrorClass.CONTRACT, ErrorClass.TRUNCATED, ErrorClass.REPETITION})
@@ -33,7 +34,7 @@ def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
         )
     generate = step.generate
     temperature = generate.temperature
-    if claim.attempt:
+    if claim.attempt or claim.renewals:
         temperature = max(temperature, RETRY_TEMPERATURE)
     return GenerationRequest(
         request_id=claim.interaction_id,
@@ -54,9 +55,11 @@ def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
 def row_seed(seed: int, claim: Claim) -> int:
     """The step's seed made the row's own: with one seed for all, every row would draw alike.
 
-    The same subject, step and attempt draw the same again.
+    The same subject, step and attempt draw the same again, until somebody asks for it anew.
     """
     name = f"{seed}/{claim.step}/{claim.subject_key}/{claim.attempt}"
+    if claim.renewals:
+        name += f"/{claim.renewals}"
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4])
 
 

@@ -1,6 +1,5 @@
 """What a run of a stage would do: interactions, groups, loads, memory, time. Generates nothing."""
 
-from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -76,16 +75,15 @@ def _in_range(facts: SourceFacts, stage: Stage) -> int:
 def _groups(
     plan: WorkflowPlan, subjects: int, store: InteractionStore, stage: Stage
 ) -> tuple[Group, ...]:
-    """By model; a model whose interactions have all ended has no group."""
-    done: Counter[str] = Counter()
-    for step in store.step_counts(plan.project.scope(plan.workflow, stage)):
-        done[step.step] += step.attempted + step.skipped
+    """By model, with the steps that have something left; a model that has not has no group."""
+    done = store.ended_by_step(plan.project.scope(plan.workflow, stage), plan.versions)
     groups = []
     for model in plan.models:
-        steps = tuple(step.name for step in plan.ordered if step.model == model)
-        left = sum(max(0, subjects - done[name]) for name in steps)
+        names = [step.name for step in plan.ordered if step.model == model]
+        left = {name: subjects - done.get(name, 0) for name in names}
+        left = {name: count for name, count in left.items() if count > 0}
         if left:
-            groups.append(Group(model, steps, left, _memory(plan, model)))
+            groups.append(Group(model, tuple(left), sum(left.values()), _memory(plan, model)))
     return tuple(groups)
 
 

@@ -13,12 +13,24 @@ from forge_assets.interactions.report import (
     stage_report_markdown,
 )
 from forge_assets.interactions.stage_run import StageRun
+from resources.errors import InfrastructureError
 
 
 def write_results(run: StageRun) -> dg.MaterializeResult:
     """Writes results.parquet, report.md and report.json of the stage; complete or not at all."""
     folder = run.plan.project.output / run.plan.workflow.name / run.stage.key
+    try:
+        return _write_into(folder, run)
+    except OSError as error:
+        raise InfrastructureError(
+            f"{folder}: cannot write the results ({error.strerror or error}); everything generated is"
+            " in the store, make room there and run the same command again"
+        ) from None
+
+
+def _write_into(folder: Path, run: StageRun) -> dg.MaterializeResult:
     folder.mkdir(parents=True, exist_ok=True)
+    _tell_of_another_dataset(folder, run)
     rows = [flat_row(row) for row in run.store.result_rows(run.scope)]
     _replace(folder / "results.parquet", lambda path: _write_parquet(rows, path))
     counts = run.counts()[run.stage.key]
@@ -41,6 +53,16 @@ def write_results(run: StageRun) -> dg.MaterializeResult:
             "model loads": counts.model_loads,
         }
     )
+
+
+def _tell_of_another_dataset(folder: Path, run: StageRun) -> None:
+    """Two configurations may name one workflow and stage: the folder is the latest one's."""
+    try:
+        before = json.loads((folder / "report.json").read_text())["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != run.scope.dataset:
+        run.say(f"{folder}: replaces the results of the dataset {before}")
 
 
 def flat_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -200,11 +200,16 @@ class StageRun:
     def work(self, steps: frozenset[str], limited: Limited, gpu: GpuResource) -> WaveOutcome:
         """Does the selected steps of the stage. Refusal when their parents are unfinished."""
         self._have_weights(steps, gpu)
-        self.store.plan_stage(
+        planned = self.store.plan_stage(
             self.scope,
             self.plan.steps,
             advance=lambda states: advance(self.plan.workflow, states),
         )
+        if planned.superseded:
+            self.say(
+                f"{self.stage.key}: {planned.superseded} interactions are made anew, since their step,"
+                " a step before it or their subject has changed; all others stay"
+            )
         self._parents_are_finished(steps)
         order = WorkOrder(
             self.scope,
@@ -215,6 +220,7 @@ class StageRun:
             max_interactions=limited.max_interactions,
         )
         if not self._open_work(order).total:
+            self.say(f"{self.stage.key}: nothing to generate, every selected interaction has ended")
             return WaveOutcome(Tally(), OpenWork(), halted=None)
         with self._device(steps, gpu) as locks:
             monitor = Monitor(

@@ -47,7 +47,9 @@ def stage_row(project: Project, counts: StageCounts) -> dict[str, Any]:
         "seconds_per_interaction": counts.seconds_per_interaction,
         "seconds_per_subject": counts.seconds_per_subject,
         "model_loads": counts.model_loads,
+        "stale": counts.stale,
         "verdict": str(verdict.verdict),
+        "reasons": list(verdict.reasons),
     }
 
 

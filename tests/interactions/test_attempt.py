@@ -68,6 +68,12 @@ def test_a_later_attempt_samples_with_another_seed() -> None:
     assert request.seed == row_seed(7, claim(attempt=2))
 
 
+def test_what_was_rejected_is_asked_for_anew_in_another_way() -> None:
+    requests = [prepare(step(), replace(claim(), renewals=number)) for number in range(3)]
+    assert [request.temperature for request in requests] == [0.0] + [RETRY_TEMPERATURE] * 2
+    assert len({request.seed for request in requests}) == 3
+
+
 def test_every_subject_step_and_attempt_draws_for_itself_and_the_same_again() -> None:
     other = replace(claim(), subject_key="other")
     seeds = [row_seed(7, claim()), row_seed(8, claim()), row_seed(7, claim(1)), row_seed(7, other)]

@@ -12,7 +12,10 @@ from tests.store.workshop import (
     VERSIONS,
     WORKFLOW,
     advance,
+    claim,
+    commit,
     completed,
+    execute,
     failed,
     fetch,
     finish,
@@ -67,6 +70,19 @@ def test_a_rejected_step_and_all_below_are_planned_anew(
     assert worked.ready_models(CANARY) == {"small": 1}
     assert finish(worked) == 4
     assert statuses(postgres_engine, "results") == ["completed"] * 2 + ["skipped", "completed"]
+
+
+def test_a_renewed_claim_tells_how_often_another_answer_was_wanted(
+    worked: InteractionStore, postgres_engine: sa.Engine
+) -> None:
+    for renewals in (1, 2):
+        retry(worked, Status.REJECTED)
+        (again,) = claim(worked)
+        assert (again.step, again.attempt, again.renewals) == ("summarize", 0, renewals)
+        commit(worked, rejected(again))
+    execute(postgres_engine, "UPDATE forge.interactions SET status = 'failed' WHERE renewals = 2")
+    retry(worked, Status.FAILED)
+    assert {again.renewals for again in claim(worked) if again.step == "summarize"} == {2}
 
 
 def test_a_failed_step_in_the_middle_leaves_its_parents_alone(

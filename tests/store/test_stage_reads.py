@@ -172,6 +172,34 @@ def test_runs_that_own_no_current_row_do_not_count(
     assert (canary(store).working_seconds, canary(store).model_loads) == (600, 0)
 
 
+def test_a_stage_cut_out_of_another_has_the_speed_of_the_run_that_made_it(
+    store: InteractionStore, postgres_engine: sa.Engine
+) -> None:
+    prepare(store, 4)
+    finish(store)
+    set_span(postgres_engine, RUN, 0, 10)
+    stages = [("small-1", 0, 1), ("rest-3", 1, 4)]
+    store.sync_stages(DATASET, stages)
+    for counts in store.stage_counts(DATASET, WORKFLOW, VERSIONS):
+        assert (counts.working_seconds, counts.worked) == (600, 16)
+        assert counts.per_minute == pytest.approx(1.6)
+
+
+def test_what_has_ended_of_each_step_is_of_today_s_version_and_text(
+    store: InteractionStore, postgres_engine: sa.Engine
+) -> None:
+    prepare(store, 3)
+    assert store.ended_by_step(CANARY, VERSIONS) == {}
+    finish(store)
+    assert store.ended_by_step(CANARY, VERSIONS) == dict.fromkeys(VERSIONS, 3)
+    execute(postgres_engine, "UPDATE forge.subjects SET content_hash = 'x' WHERE ordinal = 1")
+    assert store.ended_by_step(CANARY, VERSIONS) == dict.fromkeys(VERSIONS, 2)
+    changed = {**VERSIONS, "results": "new"}
+    assert store.ended_by_step(CANARY, changed) == {
+        name: 2 for name in VERSIONS if name != "results"
+    }
+
+
 def test_a_run_that_claimed_and_never_committed_has_no_span(store: InteractionStore) -> None:
     prepare(store, 2)
     claim(store)
