@@ -76,10 +76,13 @@ def stages_report_markdown(
     rows = [
         _target_row(thresholds),
         *[_stage_row(stage, thresholds) for stage in _shown(counts)],
-        *[_baseline_row(baseline) for baseline in baselines.measured],
+        *[_baseline_row(number, baseline) for number, baseline in _numbered(baselines)],
     ]
     parts = [f"# {workflow}: all stages", table(_HEADINGS, rows), _LEGEND]
-    if not baselines.measured:
+    if baselines.measured:
+        sources = [(f"baseline {n}", _source(one)) for n, one in _numbered(baselines)]
+        parts += ["Measured by `make bench`, of the work that each names:", listing(sources)]
+    else:
         parts.append(f"Measured baseline: {NOT_MEASURED}.")
     if baselines.unreadable:
         unreadable = [("cannot be read", text) for text in baselines.unreadable]
@@ -93,8 +96,8 @@ _HEADINGS = [
 ]
 _LEGEND = (
     "Rejection, errors and success are of the attempted interactions (completed + rejected + "
-    "failed). Per minute and seconds are over the working time of the stage's runs, from first "
-    "claim to last commit, model loads included. A value in bold misses its target."
+    "failed). Per minute and seconds are those of the stretch of work that made most of the results "
+    "that stand, from first claim to last commit, model loads included. A value in bold misses its target."
 )
 
 
@@ -145,11 +148,19 @@ def _stage_row(counts: StageCounts, thresholds: Thresholds) -> list[object]:
     ]
 
 
-def _baseline_row(baseline: Baseline) -> list[object]:
+def _numbered(baselines: Baselines) -> list[tuple[int, Baseline]]:
+    return list(enumerate(baselines.measured, start=1))
+
+
+def _source(baseline: Baseline) -> str:
+    made = f"{baseline.interactions} on {baseline.device}, {baseline.measured_at}"
+    return f"{baseline.name} ({made})"
+
+
+def _baseline_row(number: int, baseline: Baseline) -> list[object]:
     seconds = baseline.seconds_per_interaction
-    source = f"{baseline.interactions} on {baseline.device}, {baseline.measured_at}"
     return [
-        f"baseline: {baseline.name} ({source})",
+        f"baseline {number}",
         *[None] * 6,
         f"{60 / seconds:.1f}",
         None,
