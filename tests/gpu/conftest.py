@@ -52,7 +52,11 @@ def shipped(shipped_weights: WeightsInfo) -> Iterator[TransformersEngine]:
 @pytest.fixture(scope="session")
 def shipped_continuous(shipped_weights: WeightsInfo) -> Iterator[TransformersEngine]:
     config = ModelConfig(
-        source=SHIPPED, dtype="float32", batching="continuous", max_batch_tokens=1024
+        source=SHIPPED,
+        dtype="float32",
+        device="cpu",
+        batching="continuous",
+        max_batch_tokens=1024,
     )
     engine = TransformersEngine(config, shipped_weights, "demo")
     yield engine

@@ -57,7 +57,7 @@ def _expected(engine: TransformersEngine, requests: list[GenerationRequest]) -> 
 )
 def test_every_row_says_what_it_says_alone(tiny: Tiny, limits: dict[str, int]) -> None:
     """Also where few seats or little memory make rows wait, and shared beginnings find no place."""
-    engine = tiny(batching="continuous", **limits)
+    engine = tiny(batching="continuous", device="cpu", **limits)
     requests = _requests()
     completions = list(engine.generate(requests))
     assert _texts(completions) == _expected(engine, requests)
@@ -115,7 +115,7 @@ def test_rows_with_rules_beside_plain_ones(shipped_continuous: TransformersEngin
 
 
 def test_an_abandoned_batch_gives_everything_back(tiny: Tiny) -> None:
-    engine = tiny(batching="continuous", max_batch=4)
+    engine = tiny(batching="continuous", device="cpu", max_batch=4)
     requests = _requests((2, 20))
     running = engine.generate(requests)
     next(running)
@@ -125,7 +125,7 @@ def test_an_abandoned_batch_gives_everything_back(tiny: Tiny) -> None:
 
 
 def test_completions_come_while_others_go_on(tiny: Tiny) -> None:
-    engine = tiny(batching="continuous")
+    engine = tiny(batching="continuous", device="cpu")
     steps: list[int] = []
     engine.model.register_forward_hook(lambda *_: steps.append(1))
     running = engine.generate([GenerationRequest(1, "short", 2), GenerationRequest(2, "long", 40)])
@@ -136,7 +136,7 @@ def test_completions_come_while_others_go_on(tiny: Tiny) -> None:
 
 
 def test_memory_that_another_model_needs_is_given_back(tiny: Tiny) -> None:
-    engine = tiny(batching="continuous")
+    engine = tiny(batching="continuous", device="cpu")
     requests = _requests()[:3]
     expected = _expected(engine, requests)
     assert engine._arena_model is None
@@ -148,7 +148,7 @@ def test_memory_that_another_model_needs_is_given_back(tiny: Tiny) -> None:
 
 
 def test_a_poisoned_row_ends_alone(tiny: Tiny) -> None:
-    engine = tiny(batching="continuous")
+    engine = tiny(batching="continuous", device="cpu")
     requests = _requests((3,))
     clean = _texts(list(engine.generate(requests)))
     bad = engine.encode(requests[4].prompt, None)[-8]
@@ -169,7 +169,7 @@ def test_a_poisoned_row_ends_alone(tiny: Tiny) -> None:
 
 
 def test_out_of_memory_works_on_with_less(tiny: Tiny) -> None:
-    engine = tiny(batching="continuous")
+    engine = tiny(batching="continuous", device="cpu")
     requests = _requests((3,))
     expected = _expected(engine, requests)
 
@@ -184,7 +184,7 @@ def test_out_of_memory_works_on_with_less(tiny: Tiny) -> None:
 def test_windows_cannot_be_continuous(tiny: Tiny, tiny_folder: Callable[..., Path]) -> None:
     folder = tiny_folder("MistralConfig", sliding_window=16)
     with pytest.raises(ConfigurationError, match=r"models\.tiny\.batching: continuous needs"):
-        tiny(folder, batching="continuous")
+        tiny(folder, batching="continuous", device="cpu")
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
