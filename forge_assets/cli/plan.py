@@ -31,6 +31,8 @@ def _print(answer: DryRun) -> None:
         out(
             "what has changed in the subjects' source since it was read last is not in these figures"
         )
+    for warning in answer.warnings:
+        out(f"warning: {warning}")
     if answer.seconds is None:
         out("time: not measured yet; the first stage will tell")
     else:

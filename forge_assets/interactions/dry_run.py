@@ -8,6 +8,7 @@ from forge_assets.interactions.inputs import present_weights
 from forge_assets.interactions.status import stage_counts
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
+from forge_assets.workflow.template import fixed_text_behind
 from resources.errors import ConfigurationError
 from resources.interaction_store import InteractionStore
 from resources.stage_counts import StageCounts
@@ -41,6 +42,7 @@ class DryRun:
     seconds: float | None
     """From the rate of the stages that ran; None before any did."""
     measured_on: str | None
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,6 +67,18 @@ def dry_run(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> DryRun
         loads=len(groups),
         seconds=seconds,
         measured_on=measured_on,
+        warnings=_warnings(plan),
+    )
+
+
+def _warnings(plan: WorkflowPlan) -> tuple[str, ...]:
+    """Prompts whose order makes every subject's prompt be computed whole."""
+    found = [(step, fixed_text_behind(step.prompt)) for step in plan.ordered]
+    return tuple(
+        f"step {step.name}: {behind[0]} characters of fixed text stand behind {behind[1].text}; put"
+        " them before it, then a whole batch computes them once"
+        for step, behind in found
+        if behind
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from resources.interaction import Status, StepState
 
+_LITTLE = 200
+"""Characters of fixed text that are not worth a word, about 50 tokens."""
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _FIELD = re.compile(r"[^\W\d][\w -]*(?<! )")
 _STEP = re.compile(r"([a-z][a-z0-9_]*)\.(output|parsed)((?:\.[\w-]+)*)")
@@ -60,6 +62,24 @@ def parse(template: str) -> tuple[str | Placeholder, ...]:
 def placeholders(template: str) -> tuple[Placeholder, ...]:
     """The placeholders of a template in order. TemplateError where the braces make no sense."""
     return tuple(part for part in parse(template) if isinstance(part, Placeholder))
+
+
+def fixed_text_behind(template: str) -> tuple[int, Placeholder] | None:
+    """How many characters of fixed text come behind the first placeholder, when most do.
+
+    Only what all prompts of a step begin with is computed once for a whole batch.
+    """
+    parts = parse(template)
+    first = next((n for n, part in enumerate(parts) if isinstance(part, Placeholder)), None)
+    if first is None:
+        return None
+    before, behind = (
+        sum(len(part) for part in side if isinstance(part, str))
+        for side in (parts[:first], parts[first:])
+    )
+    placeholder = parts[first]
+    assert isinstance(placeholder, Placeholder)
+    return (behind, placeholder) if behind > max(before, _LITTLE) else None
 
 
 def render(template: str, fields: Mapping[str, Any], states: Mapping[str, StepState]) -> str:

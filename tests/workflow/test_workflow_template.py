@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from forge_assets.workflow.template import (
     Placeholder,
     TemplateError,
+    fixed_text_behind,
     lookup,
     placeholders,
     render,
@@ -167,3 +168,18 @@ def test_lookup() -> None:
     assert lookup(data, ("a", "1")) is None
     assert lookup(data, ("a", "-1")) is None
     assert lookup("text", ("0",)) is None
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{text}" + "x" * 300, 300),
+        ("Say: {text}" + "x" * 150 + "{other}" + "{{" * 150, 300),
+        ("x" * 300 + "{text}" + "y" * 250, None),  # most of it stands before
+        ("{text}" + "x" * 200, None),  # too little to matter
+        ("x" * 300, None),
+    ],
+)
+def test_fixed_text_behind_the_first_placeholder(template: str, expected: int | None) -> None:
+    found = fixed_text_behind(template)
+    assert (found and (found[0], found[1].text)) == (expected and (expected, "{text}"))
