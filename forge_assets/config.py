@@ -10,14 +10,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from forge_assets.schema_errors import dotted
+from forge_assets.schema_errors import Location, dotted
 from forge_assets.workflow.spec import Workflow, load_workflow
 from forge_assets.yaml_document import YamlDocument, load_document, shown
 from resources.errors import ConfigurationError
 from resources.gpu.model_config import ModelConfig
+from resources.source_url import parse_url, shown_url
+from resources.subject_record import name_text
 from resources.subject_sources import PythonDocstringsSource, SqlSource, SubjectSource
 
 BATCH_PREFIX = "batch-"
+MAX_SUBJECTS = 2_000_000_000
+"""Where the last stage may end: an ordinal is a 32-bit integer in the database."""
+MAX_DATASET_BYTES = 1000
+"""With a subject's key it stands in an index, whose rows PostgreSQL limits to about 2,700 bytes."""
 
 _SPEED_KNOBS = frozenset({"device", "max_batch", "max_batch_tokens"})
 """Model settings that change how fast a result comes, not what was asked for."""
@@ -46,7 +52,7 @@ def _seconds(value: Any) -> Any:
 def _model_key(value: str) -> str:
     if not _MODEL_KEY.fullmatch(value):
         raise ValueError("is no model name; use letters, digits, '.', '_' and '-'")
-    return value
+    return name_text(value)
 
 
 Rate = Annotated[float, AfterValidator(_rate)]
@@ -71,7 +77,7 @@ class StageSpec(_Section):
             raise ValueError(f"'{value}' is no stage key; use letters, digits, '-' and '_'")
         if value.startswith(BATCH_PREFIX):
             raise ValueError(f"'{value}' collides with the batches; begin with something else")
-        return value
+        return name_text(value)
 
 
 class BatchSpec(_Section):
@@ -158,7 +164,7 @@ class ForgeConfig:
         if isinstance(source, PythonDocstringsSource):
             return source.source
         if isinstance(source, SqlSource):
-            return f"sql:{_without_password(source.url)}:{_rows(source)}"
+            return f"sql:{_place(source)}:{_rows(source)}"
         return f"{source.source}:{source.path}"
 
 
@@ -170,7 +176,12 @@ def project_root() -> Path:
 def config_path() -> Path:
     """FORGE_CONFIG, else forge.yaml in the project's root."""
     named = os.environ.get("FORGE_CONFIG")
-    return Path(named).expanduser().absolute() if named else project_root() / "forge.yaml"
+    if not named:
+        return project_root() / "forge.yaml"
+    try:
+        return Path(named).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"FORGE_CONFIG: {_no_home(named)}") from None
 
 
 def load_config(path: Path | None = None) -> ForgeConfig:
@@ -179,10 +190,13 @@ def load_config(path: Path | None = None) -> ForgeConfig:
     content = document.validate(ConfigFile)
     _check_stages(document, content)
     folder = document.path.absolute().parent
-    return ForgeConfig(
+    config = ForgeConfig(
         path=document.path.absolute(),
-        subjects=_resolved_subjects(content.subjects, folder),
-        models={key: _resolved_model(model, folder) for key, model in content.models.items()},
+        subjects=_resolved_subjects(document, content.subjects, folder),
+        models={
+            key: _resolved_model(document, key, model, folder)
+            for key, model in content.models.items()
+        },
         workflows=_workflow_paths(document, content.workflows, folder),
         stages=content.stages,
         batches=content.batches,
@@ -196,6 +210,10 @@ def load_config(path: Path | None = None) -> ForgeConfig:
             for key, model in content.models.items()
         },
     )
+    if len(config.dataset.encode()) > MAX_DATASET_BYTES:
+        message = f"its place has more than {MAX_DATASET_BYTES} bytes; give it a subjects.name"
+        raise document.error(("subjects",), message)
+    return config
 
 
 def load_workflows(config: ForgeConfig) -> tuple[Workflow, ...]:
@@ -226,33 +244,71 @@ def _check_stages(document: YamlDocument, content: ConfigFile) -> None:
         raise document.error(
             ("stages",), "is empty and batches.count is 0; there is nothing to run"
         )
+    end = sum(stage.subjects for stage in content.stages)
+    if end > MAX_SUBJECTS:
+        message = f"the stages take {end:,} subjects; there can be {MAX_SUBJECTS:,}"
+        raise document.error(("stages",), message)
+    batches = content.batches
+    if end + batches.size * batches.count > MAX_SUBJECTS:
+        raise document.error(
+            ("batches",),
+            f"{batches.count:,} batches of {batches.size:,} after the stages end at subject"
+            f" {end + batches.size * batches.count:,}; there can be {MAX_SUBJECTS:,}:"
+            " lower size or count",
+        )
 
 
 def _workflow_paths(
     document: YamlDocument, patterns: tuple[str, ...], folder: Path
 ) -> tuple[Path, ...]:
-    """The files that the patterns name, each once, in order."""
-    found: dict[Path, None] = {}
+    """The files that the patterns name, each once, in order, as first written."""
+    found: dict[Path, Path] = {}
     for position, pattern in enumerate(patterns):
-        place = Path(pattern).expanduser()
+        location: Location = ("workflows", position)
+        place = _expanded(document, location, pattern)
         if set(pattern) & set("*?["):
             start = Path(place.anchor) if place.is_absolute() else folder
-            matches = sorted(start.glob(str(place.relative_to(place.anchor))))
+            try:
+                matches = sorted(start.glob(str(place.relative_to(place.anchor))))
+            except ValueError as error:
+                message = f"'{pattern}' is no file pattern: {error}"
+                raise document.error(location, message) from None
         else:
             matches = [folder / place] if (folder / place).exists() else []
         if not matches:
             message = f"there is no file '{pattern}'; correct the path, relative to this file"
-            raise document.error(("workflows", position), message)
-        found.update(dict.fromkeys(matches))
-    return tuple(found)
+            raise document.error(location, message)
+        for match in matches:
+            found.setdefault(match.resolve(), match)
+    return tuple(found.values())
 
 
-def _resolved_subjects(source: SubjectSource, folder: Path) -> SubjectSource:
+def _resolved_subjects(
+    document: YamlDocument, source: SubjectSource, folder: Path
+) -> SubjectSource:
     if isinstance(source, PythonDocstringsSource):
         return source
     if isinstance(source, SqlSource):
+        if not source.from_environment:
+            try:
+                parse_url(source.url)
+            except ValueError as fault:
+                raise document.error(("subjects", "url"), str(fault)) from None
         return source.model_copy(update={"url": _resolved_sqlite(source.url, folder)})
-    return source.model_copy(update={"path": folder / source.path.expanduser()})
+    path = _expanded(document, ("subjects", "path"), str(source.path))
+    return source.model_copy(update={"path": folder / path})
+
+
+def _expanded(document: YamlDocument, location: Location, text: str) -> Path:
+    """The path with ``~`` replaced."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise document.error(location, _no_home(text)) from None
+
+
+def _no_home(text: str) -> str:
+    return f"there is no home folder for '{text}'; write the path without '~'"
 
 
 def _resolved_sqlite(url: str, folder: Path) -> str:
@@ -264,9 +320,11 @@ def _resolved_sqlite(url: str, folder: Path) -> str:
     return f"{prefix}{folder / name}"
 
 
-def _resolved_model(model: ModelConfig, folder: Path) -> ModelConfig:
+def _resolved_model(
+    document: YamlDocument, key: str, model: ModelConfig, folder: Path
+) -> ModelConfig:
     """A path to weights lies beside forge.yaml; packages and hub ids stay as they are."""
-    source = Path(model.source).expanduser()
+    source = _expanded(document, ("models", key, "source"), model.source)
     if model.source.startswith("package:") or source.is_absolute():
         return model
     is_path = model.source.startswith((".", "~")) or source.suffix == ".gguf"
@@ -275,8 +333,9 @@ def _resolved_model(model: ModelConfig, folder: Path) -> ModelConfig:
     return model
 
 
-def _without_password(url: str) -> str:
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", url)
+def _place(source: SqlSource) -> str:
+    """The database, or the variable that names it: without what may be secret."""
+    return source.url if source.from_environment else shown_url(parse_url(source.url))
 
 
 def _rows(source: SqlSource) -> str:

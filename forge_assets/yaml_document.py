@@ -175,11 +175,21 @@ class _Reader:
     def _key(self, node: yaml.Node, location: Location) -> str:
         if not isinstance(node, yaml.ScalarNode):
             raise self._error(node, location, "a key must be text, not a list or a mapping")
+        self._refuse_surrogates(node, location)
         return str(node.value)
+
+    def _refuse_surrogates(self, node: yaml.Node, location: Location) -> None:
+        """YAML's escapes can write text that neither JSON nor a file can hold."""
+        try:
+            node.value.encode()
+        except UnicodeEncodeError:
+            message = "holds half of a surrogate pair, which is no text; remove it"
+            raise self._error(node, location, message) from None
 
     def _scalar(self, node: yaml.Node, location: Location) -> Any:
         if node.tag in ("tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
             return node.value
+        self._refuse_surrogates(node, location)
         try:
             data = self._loader.construct_object(node)
         except (ValueError, KeyError):

@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.errors import ConfigurationError
 from resources.postgres_instance import locate
+from resources.source_url import parse_url, redacted
 
 VARIABLE = "FORGE_DATABASE_URL"
 DRIVER = "postgresql+psycopg2"
@@ -108,7 +109,7 @@ def _external(given: str) -> sqlalchemy.URL:
     try:
         with engine.connect() as connection:
             problem = missing_right(connection)
-    except sqlalchemy.exc.SQLAlchemyError as error:
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError, TypeError) as error:
         raise ConfigurationError(
             f"{VARIABLE}: {place(url)} cannot be used ({_reason(error, url)}): start that server, "
             "correct the URL, or unset the variable for the embedded server."
@@ -121,11 +122,10 @@ def _external(given: str) -> sqlalchemy.URL:
 def normalised(given: str) -> sqlalchemy.URL:
     """``given`` with the driver psycopg2; ConfigurationError when it is no PostgreSQL URL."""
     try:
-        url = sqlalchemy.make_url(given)
-    except (sqlalchemy.exc.ArgumentError, ValueError):
+        url = parse_url(given)
+    except ValueError as fault:
         raise ConfigurationError(
-            f"{VARIABLE} is not a URL: write {EXAMPLE}, with special characters of the password "
-            "as %XX, or unset the variable for the embedded server."
+            f"{VARIABLE} {fault}; or unset the variable for the embedded server."
         ) from None
     if url.drivername.split("+")[0] not in ("postgresql", "postgres"):
         raise ConfigurationError(
@@ -141,12 +141,11 @@ def place(url: sqlalchemy.URL) -> str:
     return f"database {url.database or url.username!r} at {host}:{url.port or 5432}"
 
 
-def _reason(error: sqlalchemy.exc.SQLAlchemyError, url: sqlalchemy.URL) -> str:
-    """What the server or the driver said, in one line, without the password."""
+def _reason(error: Exception, url: sqlalchemy.URL) -> str:
+    """What the server or the driver said, in one line, without a secret of the URL."""
     cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-    lines = str(cause).strip().splitlines() or [type(error).__name__]
-    reason = lines[0].split(" failed: ")[-1].removeprefix("FATAL:").strip().rstrip(".")
-    return reason.replace(str(url.password), "***") if url.password else reason
+    lines = redacted(str(cause), url).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(" failed: ")[-1].removeprefix("FATAL:").strip().rstrip(".")
 
 
 def missing_right(connection: sqlalchemy.Connection) -> str | None:

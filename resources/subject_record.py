@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_KEY_BYTES = 1024  # keys are indexed; PostgreSQL refuses index rows over about 2,700 bytes
+MAX_NAME = 100  # characters of what the user names: datasets, workflows, steps, stages, models
 MAX_DEPTH = 100  # far below the nesting at which Python or PostgreSQL runs out of stack
 DEFAULT_KEY_FIELDS = ("key", "id")
 
@@ -31,6 +32,15 @@ class BadRecord:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.reason}"
+
+
+def name_text(value: str) -> str:
+    """The name unchanged. ValueError when it is too long for an index or cannot be stored."""
+    if len(value) > MAX_NAME:
+        raise ValueError(f"has {len(value):,} characters; a name has at most {MAX_NAME}")
+    if "\0" in value:
+        raise ValueError("holds a NUL character; remove it")
+    return value
 
 
 class RecordError(Exception):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resources.errors import ConfigurationError
-from resources.subject_record import BadRecord, SubjectRecord
+from resources.subject_record import BadRecord, SubjectRecord, name_text
 
 __all__ = [
     "BadRecord",
@@ -32,6 +32,11 @@ class _Source(BaseModel):
     name: str | None = Field(default=None, min_length=1)
     """The dataset's name. A source that moves keeps its subjects by keeping it."""
 
+    @field_validator("name")
+    @classmethod
+    def _short(cls, value: str | None) -> str | None:
+        return None if value is None else name_text(value)
+
 
 class _RecordSource(_Source):
     key: str | None = Field(default=None, min_length=1)
@@ -41,6 +46,13 @@ class _RecordSource(_Source):
 
 class _FileSource(_RecordSource):
     path: Path
+
+    @field_validator("path")
+    @classmethod
+    def _openable(cls, value: Path) -> Path:
+        if "\0" in str(value):
+            raise ValueError("holds a NUL character; remove it")
+        return value
 
     @property
     def place(self) -> str:
@@ -78,6 +90,13 @@ class SqlSource(_RecordSource):
     """``table`` or ``schema.table``."""
     query: str | None = Field(default=None, min_length=1)
 
+    @field_validator("url", "table", "query")
+    @classmethod
+    def _sendable(cls, value: str | None) -> str | None:
+        if "\0" in (value or ""):
+            raise ValueError("holds a NUL character; remove it")
+        return value
+
     @model_validator(mode="after")
     def _one_of_table_and_query(self) -> Self:
         if (self.table is None) == (self.query is None):
@@ -88,6 +107,11 @@ class SqlSource(_RecordSource):
     def place(self) -> str:
         """What messages call the rows."""
         return self.table or "query"
+
+    @property
+    def from_environment(self) -> bool:
+        """Whether ``url`` names a variable that holds it."""
+        return _ENVIRONMENT_REFERENCE.fullmatch(self.url) is not None
 
     def resolved_url(self) -> str:
         """The URL, from the environment where it says so. ConfigurationError when it is unset."""

@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from resources.errors import ConfigurationError
+from resources.source_url import parse_url, redacted, shown_url
 from resources.subject_record import BadRecord, RecordError, SubjectRecord, subject_record
 from resources.text_records import open_file
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 256
 _CONNECT_SECONDS = 10
+_STATEMENT_SECONDS = 600.0
+"""How long a database may take for the next rows."""
 
 
 def read_parquet(
@@ -69,13 +73,14 @@ def _parquet_record(
 def read_sql(source: "SqlSource") -> Iterator[SubjectRecord | BadRecord]:
     """The rows of a table or query, streamed in a transaction that cannot write.
 
-    Whatever the database refuses is a ConfigurationError that never shows the password.
+    Whatever the database refuses is a ConfigurationError that never shows a secret of the URL.
     """
     url = _sql_url(source)
     connection = _connect(url)
     field = "table" if source.table else "query"
     with closing(connection):
         try:
+            deadline = _Deadline(connection, _STATEMENT_SECONDS)
             result = _execute(connection, source)
             names = list(result.keys())
             if len(set(names)) < len(names):
@@ -87,19 +92,23 @@ def read_sql(source: "SqlSource") -> Iterator[SubjectRecord | BadRecord]:
             for row, values in enumerate(result, start=1):
                 fields = dict(zip(names, values, strict=True))
                 yield _record(fields, f"{source.place}:{row}", source.key, source.max_record_bytes)
-        except sa.exc.SQLAlchemyError as error:
+                deadline.renew()
+        except (sa.exc.SQLAlchemyError, ValueError) as error:  # ValueError: e.g. the year 10000
+            if deadline.ended(error):
+                raise ConfigurationError(
+                    f"subjects.{field}: {shown_url(url)} gave no rows within its statement timeout"
+                    f" ({_STATEMENT_SECONDS:g} seconds where it sets none); make the query faster"
+                ) from None
             raise ConfigurationError(
-                f"subjects.{field}: {_shown(url)} refused it: {_without_password(error, url)}"
+                f"subjects.{field}: {shown_url(url)} refused it: {_driver_line(error, url)}"
             ) from None
 
 
 def _sql_url(source: "SqlSource") -> sa.URL:
     try:
-        url = sa.make_url(source.resolved_url())
-    except (sa.exc.ArgumentError, ValueError):
-        raise ConfigurationError(
-            "subjects.url: not a SQLAlchemy URL; it looks like driver://user:password@host/database"
-        ) from None
+        url = parse_url(source.resolved_url())
+    except ValueError as fault:
+        raise ConfigurationError(f"subjects.url: {fault}") from None
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg2")
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
@@ -112,15 +121,15 @@ def _connect(url: sa.URL) -> sa.Connection:
     arguments = _CONNECT_ARGUMENTS.get(url.drivername, {})
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
-    except (sa.exc.SQLAlchemyError, ImportError) as error:
+    except (sa.exc.SQLAlchemyError, ImportError, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"subjects.url: the driver {url.drivername} cannot be used: {_line(error)}"
+            f"subjects.url: the driver {url.drivername} cannot be used: {_driver_line(error, url)}"
         ) from None
     try:
         return engine.connect()
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, ValueError, TypeError) as error:
         raise ConfigurationError(
-            f"subjects.url: cannot connect to {_shown(url)}: {_without_password(error, url)}"
+            f"subjects.url: cannot connect to {shown_url(url)}: {_driver_line(error, url)}"
         ) from None
 
 
@@ -128,10 +137,35 @@ def _execute(connection: sa.Connection, source: "SqlSource") -> sa.CursorResult[
     backend = connection.dialect.name
     if backend == "postgresql":
         connection = connection.execution_options(postgresql_readonly=True)
+        connection.execute(_POSTGRESQL_TIMEOUT, {"limit": f"{_STATEMENT_SECONDS * 1000:.0f}"})
     elif backend in _READ_ONLY:
         connection.exec_driver_sql(_READ_ONLY[backend])
     connection = connection.execution_options(stream_results=True, yield_per=_BATCH_ROWS)
     return connection.execute(_statement(source))
+
+
+class _Deadline:
+    """Ends a statement of SQLite that gives no row for ``seconds``; PostgreSQL has its own clock."""
+
+    def __init__(self, connection: sa.Connection, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+        if connection.dialect.name == "sqlite":
+            driver_connection: Any = connection.connection.driver_connection
+            driver_connection.set_progress_handler(self._over, 10_000)
+
+    def renew(self) -> None:
+        """The time the reader took for the rows before does not count."""
+        self._until = time.monotonic() + self._seconds
+
+    def ended(self, error: Exception) -> bool:
+        """Whether the error says that a statement took too long."""
+        cause = getattr(error, "orig", None)
+        code = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        return code == _QUERY_CANCELED or str(cause) == "interrupted"
+
+    def _over(self) -> bool:
+        return time.monotonic() > self._until
 
 
 def _statement(source: "SqlSource") -> sa.Executable:
@@ -148,6 +182,11 @@ _CONNECT_ARGUMENTS: Mapping[str, dict[str, Any]] = {
     driver: {"connect_timeout": _CONNECT_SECONDS}
     for driver in ("postgresql+psycopg2", "postgresql+psycopg", "mysql+pymysql", "mysql+mysqldb")
 }
+_QUERY_CANCELED = "57014"
+_POSTGRESQL_TIMEOUT = sa.text(
+    "SELECT set_config('statement_timeout', :limit, true)"
+    " WHERE current_setting('statement_timeout') = '0'"
+)
 _READ_ONLY = {
     "sqlite": "PRAGMA query_only = ON",
     "mysql": "SET SESSION TRANSACTION READ ONLY",
@@ -197,16 +236,16 @@ def _check_key(key: str | None, names: list[str], place: str) -> None:
         )
 
 
-def _shown(url: sa.URL) -> str:
-    return url.render_as_string(hide_password=True)
-
-
-def _without_password(error: sa.exc.SQLAlchemyError, url: sa.URL) -> str:
-    text = _line(getattr(error, "orig", None) or error)
-    return text.replace(str(url.password), "***") if url.password else text
+def _driver_line(error: Exception, url: sa.URL) -> str:
+    """The first line of what a driver said, without a secret of the URL."""
+    cause = getattr(error, "orig", None) or error
+    return _first_line(redacted(str(cause), url)) or type(error).__name__
 
 
 def _line(error: BaseException) -> str:
-    """The first line of an error: what follows is the driver's advice."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return _first_line(str(error)) or type(error).__name__
+
+
+def _first_line(text: str) -> str:
+    """What follows it is the driver's advice."""
+    return next(iter(text.strip().splitlines()), "")[:300]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -61,6 +62,9 @@ def read_csv(
 def open_file(path: Path, place: str) -> BinaryIO:
     """The source file, open for reading. ConfigurationError when there is none that can be read."""
     try:
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+            # A pipe may keep a reader waiting, a device may never end.
+            raise ConfigurationError(f"subjects.path: {place} is not a regular file")
         return path.open("rb")
     except FileNotFoundError:
         raise ConfigurationError(f"subjects.path: there is no file {place}") from None
@@ -146,7 +150,9 @@ def _parse(line: str) -> object:
     try:
         return json.loads(line, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise RecordError(f"not JSON: {error.msg} at column {error.colno}") from None
+        raise RecordError(
+            f"not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
+        ) from None
     except RecursionError:
         raise RecordError("not JSON that can be read: nested too deeply") from None
     except ValueError as error:  # an integer of more digits than Python reads

@@ -175,6 +175,36 @@ def test_source_limits_and_relative_sqlite(load: Load, tmp_path: Path) -> None:
     assert sql.url == f"sqlite:///{tmp_path}/x.db"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://src:s3cr3t/pw@/forge?host=/run",
+        "postgresql://127.0.0.1:9/x?user=u&password=s3cr3t",
+        "postgresql://u:%40s3cr3t@127.0.0.1:9/x",
+    ],
+)
+def test_the_name_of_the_dataset_holds_no_secret(load: Load, url: str) -> None:
+    assert "s3cr3t" not in load(subjects(f"{{source: sql, url: '{url}', table: t}}")).dataset
+
+
+def test_a_place_too_long_for_an_index_needs_a_name(load: Load) -> None:
+    path = "/".join(["folder"] * 200)
+    with pytest.raises(ConfigurationError, match=r"^forge\.yaml:1: subjects: .*subjects\.name"):
+        load(subjects(f"{{source: csv, path: {path}}}"))
+    assert load(subjects(f"{{source: csv, path: {path}, name: x}}")).dataset == "x"
+
+
+def test_forge_config_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORGE_CONFIG", "~nosuchuser/x")
+    with pytest.raises(ConfigurationError, match=r"^FORGE_CONFIG: there is no home folder"):
+        load_config()
+
+
+def test_the_last_ordinal_may_be_as_high_as_the_database_counts(load: Load) -> None:
+    exact = "stages: [{key: a, subjects: 100000000}]\nbatches: {size: 100000000, count: 19}"
+    assert load(with_(exact)).batches.count == 19
+
+
 def with_(section: str) -> str:
     """The smallest file and one more line, line 5."""
     return f"{SMALLEST}{section}\n"
@@ -308,6 +338,67 @@ BAD_FILES = {
         "forge.yaml:5: gate_wait: should be greater than",
     ),
     "duration is a list": (with_("gate_wait: [1]"), "forge.yaml:5: gate_wait: should be a number"),
+    "batches beyond the integers of the database": (
+        with_("batches: {size: 100000000, count: 10000}"),
+        "forge.yaml:5: batches: 10,000 batches of 100,000,000 after the stages end at subject "
+        "1,000,000,000,560; there can be 2,000,000,000",
+    ),
+    "stages beyond the integers of the database": (
+        with_(f"stages: [{', '.join(f'{{key: s{n}, subjects: 100000000}}' for n in range(21))}]"),
+        "forge.yaml:5: stages: the stages take 2,100,000,000 subjects; there can be 2,000,000,000",
+    ),
+    "long stage key": (
+        with_(f"stages: [{{key: {'a' * 101}, subjects: 1}}]"),
+        "forge.yaml:5: stages[0].key: has 101 characters; a name has at most 100",
+    ),
+    "long model key": (
+        SMALLEST.replace("m:", f"{'m' * 101}:"),
+        "has 101 characters; a name has at most 100",
+    ),
+    "long dataset": (
+        subjects(f"{{source: python_docstrings, name: {'a' * 101}}}"),
+        "forge.yaml:1: subjects.name: has 101 characters; a name has at most 100",
+    ),
+    "NUL in the dataset": (
+        subjects('{source: python_docstrings, name: "a\\0b"}'),
+        "forge.yaml:1: subjects.name: holds a NUL character; remove it",
+    ),
+    "NUL in a path": (
+        subjects('{source: csv, path: "a\\0b"}'),
+        "forge.yaml:1: subjects.path: holds a NUL character; remove it",
+    ),
+    "NUL in a table": (
+        subjects('{source: sql, url: "sqlite:///x.db", table: "a\\0b"}'),
+        "forge.yaml:1: subjects.table: holds a NUL character; remove it",
+    ),
+    "half of a surrogate pair": (
+        SMALLEST.replace("[flow.yaml]", '["\\ud800"]'),
+        "forge.yaml:4: workflows[0]: holds half of a surrogate pair, which is no text; remove it",
+    ),
+    "half of a surrogate pair in a key": (
+        with_('"\\ud800": 1'),
+        "forge.yaml:5: holds half of a surrogate pair, which is no text; remove it",
+    ),
+    "path of nobody": (
+        subjects("{source: csv, path: '~nosuchuser/..'}"),
+        "forge.yaml:1: subjects.path: there is no home folder for '~nosuchuser/..'; write",
+    ),
+    "weights of nobody": (
+        model("{source: '~nosuchuser/x.gguf'}"),
+        "forge.yaml:3: models.m.source: there is no home folder for '~nosuchuser/x.gguf'",
+    ),
+    "workflow of nobody": (
+        SMALLEST.replace("flow.yaml", "'~nosuchuser/x.yaml'"),
+        "forge.yaml:4: workflows[0]: there is no home folder for '~nosuchuser/x.yaml'",
+    ),
+    "pattern": (
+        SMALLEST.replace("flow.yaml", "'**b/[/*'"),
+        "forge.yaml:4: workflows[0]: '**b/[/*' is no file pattern: ",
+    ),
+    "url": (
+        subjects("{source: sql, url: 'postgresql://u:s3c@r3t@127.0.0.1:9/x', table: t}"),
+        "forge.yaml:1: subjects.url: has an '@' after the one that ends the password: percent-",
+    ),
     "cloud is a list": (with_("cloud: []"), "forge.yaml:5: cloud: should be a mapping"),
 }
 
@@ -331,6 +422,13 @@ def test_workflows_are_found_by_pattern_each_once(load: Load, tmp_path: Path) ->
     config = load(SMALLEST.replace("flow.yaml", "b.flow, '*.flow'"))
     assert [path.name for path in config.workflows] == ["b.flow", "a.flow"]
     assert [workflow.name for workflow in load_workflows(config)] == ["b", "a"]
+
+
+def test_one_workflow_file_named_in_two_ways(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.yaml").symlink_to("flow.yaml")
+    config = load(SMALLEST.replace("flow.yaml", "flow.yaml, folder/../flow.yaml, link.yaml"))
+    assert config.workflows == (tmp_path / "flow.yaml",)
 
 
 def test_two_workflows_with_one_name(load: Load, tmp_path: Path) -> None:

@@ -8,11 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
+from forge_assets.cli.output import Output
 from resources.errors import ConfigurationError, ForgeError, InfrastructureError
+
+READER_GONE = 141
+"""Exit code when whoever read our output has closed it, as shells have it for SIGPIPE."""
+MOST = 2_000_000_000
+"""Counts in the database are 32-bit integers."""
+
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What a wrong command line raises: Typer's own class or click's, as its version has it."""
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="LLM workflows over many subjects as Dagster assets: staged, gated, measured."
     " Exit codes: 0 done, 1 the answer is no, 2 usage or configuration error.",
@@ -20,16 +28,21 @@ app = typer.Typer(
 
 Stage = Annotated[str, typer.Option("--stage", help="Partition key, for example canary-10.")]
 MaybeStage = Annotated[str | None, typer.Option("--stage", help="Partition key; all when absent.")]
+StageOrNext = Annotated[
+    str | None, typer.Option("--stage", help="Partition key; the next stage when absent.")
+]
 WorkflowName = Annotated[
     str | None, typer.Option("--workflow", help="Needed when forge.yaml names several workflows.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Step = Annotated[str | None, typer.Option("--step", help="Only this step, with its descendants.")]
 MaxSubjects = Annotated[
-    int | None, typer.Option("--max-subjects", min=1, help="The first N unfinished subjects only.")
+    int | None,
+    typer.Option("--max-subjects", min=1, max=MOST, help="The first N unfinished subjects only."),
 ]
 MaxInteractions = Annotated[
-    int | None, typer.Option("--max-interactions", min=1, help="Stop after N interactions.")
+    int | None,
+    typer.Option("--max-interactions", min=1, max=MOST, help="Stop after N interactions."),
 ]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Workers in this run; only 1 yet.")]
 
@@ -41,7 +54,34 @@ def main() -> None:
     if not os.environ.get("DAGSTER_HOME"):
         os.environ["DAGSTER_HOME"] = str(project_root())
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    app()
+    output = Output()
+    code = parsed_and_run()
+    fault = output.fault()
+    if isinstance(fault, BrokenPipeError):
+        code = code or READER_GONE
+    elif fault is not None:
+        code = say(InfrastructureError(f"cannot write to standard output: {fault.strerror}"))
+    sys.exit(code)
+
+
+def parsed_and_run() -> int:
+    """The exit code of the command line; what is wrong with it is one line on stderr."""
+    from forge_assets.cli.open import INTERRUPTED
+
+    arguments = sys.argv[1:]
+    try:
+        for argument in arguments:
+            argument.encode()
+        code = app(arguments or ["--help"], standalone_mode=False) or 0
+        return code if arguments else ConfigurationError.exit_code
+    except UnicodeEncodeError as error:
+        if error.object not in arguments:
+            raise
+        return say(ConfigurationError(f"the argument {error.object!r} is not UTF-8 text"))
+    except USAGE_ERROR as error:
+        return say(ConfigurationError(" ".join(error.format_message().split())))
+    except typer.Abort:
+        return INTERRUPTED
 
 
 def answers(command: Callable[..., int]) -> Callable[..., None]:
@@ -55,8 +95,7 @@ def answers(command: Callable[..., int]) -> Callable[..., None]:
         except ForgeError as error:
             code = say(error)
         except database_errors() as error:
-            reason = " ".join(str(error).split("\n", 1)[0].split())
-            code = say(InfrastructureError(f"the database does not answer: {reason}"))
+            code = say(InfrastructureError(told_database_error(error)))
         except KeyboardInterrupt:
             from forge_assets.cli.open import INTERRUPTED
 
@@ -85,10 +124,21 @@ def check_dagster_home() -> None:
 
 
 def database_errors() -> type[Exception]:
-    """What a lost connection raises; looked up only when something was raised."""
+    """What the database raises; looked up only when something was raised."""
     from sqlalchemy.exc import DBAPIError
 
     return DBAPIError
+
+
+def told_database_error(error: Exception) -> str:
+    """Whether the database is away, or is there and refused what it was asked."""
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+    reason = " ".join(str(error).split("\n", 1)[0].split())
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if lost or isinstance(error, OperationalError | InterfaceError):
+        return f"the database does not answer: {reason}"
+    return f"the database refused a statement: {reason}"
 
 
 @app.command()
@@ -102,7 +152,7 @@ def status(json: Json = False, workflow: WorkflowName = None) -> int:
 
 @app.command()
 @answers
-def preflight(stage: MaybeStage = None, workflow: WorkflowName = None, json: Json = False) -> int:
+def preflight(stage: StageOrNext = None, workflow: WorkflowName = None, json: Json = False) -> int:
     """GO or NO-GO for a stage, one line per criterion; the next stage when none is named."""
     from forge_assets.cli import preflight
 

@@ -5,14 +5,13 @@ import json
 from forge_assets.cli.open import open_store, out, plan_of
 from forge_assets.interactions.dry_run import dry_run
 from forge_assets.interactions.inputs import present_weights
-from forge_assets.interactions.preflight import evaluate_preflight
+from forge_assets.interactions.preflight import evaluate_preflight, weights_detail
 from forge_assets.interactions.stage_run import StageRun
 from forge_assets.interactions.status import stage_counts
-from forge_assets.project import WorkflowPlan
+from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stage_checks import judge_stage
 from forge_assets.stages import Stage, previous_stage
 from resources.errors import ConfigurationError
-from resources.gpu.weight_source import resolve_source
 from resources.interaction_store import InteractionStore
 
 
@@ -55,14 +54,10 @@ def next_stage(plan: WorkflowPlan, store: InteractionStore) -> Stage:
     return plan.project.stages[-1]
 
 
-def weights_state(plan: WorkflowPlan, model: str) -> str | None:
-    """What there is of a model's weights; None when a run could not get at them."""
-    config = plan.project.config.models[model]
+def weights_state(plan: WorkflowPlan, model: str) -> str | ConfigurationError:
+    """What there is of a model's weights, or the sentence that a run would end with."""
     try:
-        present = present_weights(plan.project, model)
-        if present is not None:
-            return f"{present.architecture}, {present.bytes / 1e6:.0f} MB, converted"
-        resolve_source(config.source, config.revision, model)
-    except ConfigurationError:
-        return None
-    return "found; the run converts them first"
+        with naming_forge_yaml(plan.project.config):
+            return weights_detail(present_weights(plan.project, model))
+    except ConfigurationError as error:
+        return error

@@ -4,11 +4,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from forge_assets.project import Project, naming_forge_yaml
+from forge_assets.schema_errors import Location, did_you_mean
 from forge_assets.workflow.plan import subject_fields
 from forge_assets.workflow.spec import Workflow
 from forge_assets.workflow.template import placeholders
-from forge_assets.yaml_document import shown
-from resources.errors import ConfigurationError
 from resources.interaction_store import IngestReport, InteractionStore
 from resources.subject_record import BadRecord, SubjectRecord
 from resources.subject_sources import read_records
@@ -54,6 +53,7 @@ def ingest_subjects(
     with naming_forge_yaml(project.config):
         ingestion.report = store.ingest(dataset, valid_records())
     store.sync_stages(dataset, project.stage_ranges)
+    _tell_what_is_missing(ingestion, say)
     last = project.stages[-1]
     if ingestion.report.total > last.end:
         say(
@@ -61,6 +61,18 @@ def ingest_subjects(
             f" {last.end}); raise batches.count in forge.yaml"
         )
     return ingestion
+
+
+def _tell_what_is_missing(ingestion: Ingestion, say: Callable[[str], None]) -> None:
+    unnamed = ingestion.bad_count - len(ingestion.bad)
+    if unnamed:
+        say(f"passed over {unnamed:,} more records: {ingestion.bad_count:,} in all")
+    absent = ingestion.report.absent
+    if absent:
+        say(
+            f"{absent:,} of the subjects of before are no longer in the source: they stay in their"
+            " stages, are worked on and count like the others"
+        )
 
 
 @dataclass(frozen=True)
@@ -91,16 +103,18 @@ def check_fields(workflow: Workflow, known: Collection[str]) -> None:
     """ConfigurationError for a template field that no subject has."""
     unknown = sorted(subject_fields(workflow) - set(known))
     if unknown:
-        raise ConfigurationError(
-            f"{shown(workflow.path)}: {_place(workflow, unknown[0])}: {{{unknown[0]}}}"
-            f" names a field that no subject has; the subjects have: {', '.join(sorted(known))}"
+        raise workflow.document.error(
+            _place(workflow, unknown[0]),
+            f"{{{unknown[0]}}} names a field that no subject has"
+            f"{did_you_mean(unknown[0], sorted(known))}; the subjects have:"
+            f" {', '.join(sorted(known))}",
         )
 
 
-def _place(workflow: Workflow, name: str) -> str:
-    """The first prompt that names the field, such as ``steps[0].prompt``."""
+def _place(workflow: Workflow, name: str) -> Location:
+    """The first prompt that names the field."""
     for position, step in enumerate(workflow.steps):
         for part, text in (("prompt", step.prompt), ("system", step.system)):
             if f"{{{name}}}" in [placeholder.text for placeholder in placeholders(text or "")]:
-                return f"steps[{position}].{part}"
+                return ("steps", position, part)
     raise AssertionError(f"{name} stands in a prompt")

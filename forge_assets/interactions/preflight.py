@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from forge_assets.gate import Decision, Open, Refuse, Wait
+from resources.errors import ConfigurationError
+from resources.gpu.weights import WeightsInfo
 from resources.machine_limits import Criterion
 
 _WORDS = {"go": "GO", "no_go": "NO-GO", "not_applicable": "n/a"}
@@ -48,14 +50,15 @@ def evaluate_preflight(
     plan_error: str | None,
     gate: Decision | None,
     previous: str | None,
-    weights: Mapping[str, str | None],
+    weights: Mapping[str, str | ConfigurationError | None],
     machine: Sequence[Criterion],
 ) -> Preflight:
     """Judge a stage.
 
     ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None
     when it could not be evaluated; ``previous`` is the stage before, None for the first.
-    ``weights`` maps each model key to what there is of it, None when a run could not get at it.
+    ``weights`` maps each model key to what there is of it, else to why a run could not get at it
+    (None: not known why).
     """
     return Preflight(
         stage,
@@ -86,8 +89,18 @@ def _gate(gate: Decision | None, previous: str | None) -> Criterion:
             return Criterion(name, "no_go", "could not be evaluated")
 
 
-def _weights(model: str, found: str | None) -> Criterion:
+def weights_detail(present: WeightsInfo | None) -> str:
+    """What there is of a model's weights; None: found, but not converted yet."""
+    if present is None:
+        return "found; the run converts them first"
+    # A dtype chosen when the model is loaded may need half of what lies on the disk.
+    return f"{present.architecture}, at most {present.bytes / 1e6:.0f} MB, converted"
+
+
+def _weights(model: str, found: str | ConfigurationError | None) -> Criterion:
     name = f"weights {model}"
+    if isinstance(found, ConfigurationError):
+        return Criterion(name, "no_go", str(found))
     if found is None:
         fix = f"not found; check models.{model}.source in forge.yaml"
         return Criterion(name, "no_go", fix)

@@ -32,4 +32,4 @@ def load_workflow(path: Path, model_keys: Collection[str]) -> Workflow:
     document = load_document(path)
     content = document.validate(WorkflowFile)
     check_rules(document, content.steps, model_keys)
-    return Workflow(content.workflow, content.steps, path)
+    return Workflow(content.workflow, content.steps, path, document)

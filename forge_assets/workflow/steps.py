@@ -13,10 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from forge_assets.workflow.graph import Graph
 from forge_assets.workflow.json_schema import compile_schema
+from forge_assets.workflow.schema_walk import decoding_fault
+from forge_assets.yaml_document import YamlDocument
+from resources.subject_record import name_text
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+"""Control characters but tab and line feed: no model can say them."""
 RESERVED_STEPS = ("gate", "results")
 """Assets of every workflow beside its steps."""
 RESERVED_WORKFLOWS = ("launches", "model_weights", "monitor", "subjects")
@@ -32,12 +37,19 @@ class GenerateParams(_Section):
 
     max_new_tokens: int = Field(default=128, gt=0, le=1_000_000)
     temperature: float = Field(default=0.0, ge=0, le=100)
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, ge=0.001, le=1)
     top_k: int = Field(default=0, ge=0)
     """0 keeps every token."""
-    repetition_penalty: float = Field(default=1.0, gt=0, le=100)
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100)
     seed: int = Field(default=7, ge=0, lt=2**63)
     stop: tuple[str, ...] = ()
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, value: float) -> float:
+        if 0 < value < 0.01:
+            raise ValueError(f"{value} is too small to divide by; write 0 or at least 0.01")
+        return value
 
     @field_validator("stop")
     @classmethod
@@ -74,6 +86,9 @@ class OutputContract(_Section):
     def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None:
             compile_schema(value)
+            fault = decoding_fault(value)
+            if fault is not None:
+                raise ValueError(fault)
         return value
 
     @field_validator("one_of")
@@ -86,6 +101,8 @@ class OutputContract(_Section):
         for choice in value:
             if not choice or choice != choice.strip():
                 raise ValueError(f"'{choice}' is empty or has blanks around it; remove them")
+            if _CONTROL.search(choice):
+                raise ValueError(f"{choice!r} holds a control character; remove it")
             if value.count(choice) > 1:
                 raise ValueError(f"'{choice}' stands here twice; remove one")
         return value
@@ -200,6 +217,8 @@ class Workflow:
     name: str
     steps: tuple[Step, ...]
     path: Path = field(default=Path(), compare=False)
+    document: YamlDocument = field(default=YamlDocument(Path(), {}, {}), compare=False, repr=False)
+    """The file, for an error that is found only with the subjects."""
 
     @cached_property
     def by_name(self) -> dict[str, Step]:
@@ -221,4 +240,4 @@ def _plain(noun: str, value: str, reserved: tuple[str, ...]) -> str:
         )
     if value in reserved:
         raise ValueError(f"'{value}' is a name of the pipeline itself; choose another")
-    return value
+    return name_text(value)

@@ -1,6 +1,7 @@
 """Constrained decoding: which tokens a row's JSON schema or list of alternatives still allows."""
 
 import json
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from threading import Lock
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     import torch
     import xgrammar
 
+
+_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+"""The time and source line before a message of the compiler."""
 
 _compilers: "dict[tuple[str, int, tuple[int, ...]], xgrammar.GrammarCompiler]" = {}
 _compilers_lock = Lock()
@@ -63,7 +67,7 @@ class GrammarCompiler:
         except (RuntimeError, ValueError, TypeError) as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise GrammarError(
-                f"the {key.partition(':')[0]} cannot be compiled: {reason[-1]}"
+                f"the {key.partition(':')[0]} cannot be compiled: {_PLACE.sub('', reason[-1])}"
             ) from None
 
     def _compile_key(self, key: str) -> "xgrammar.CompiledGrammar":
@@ -99,12 +103,20 @@ class RowGrammar:
         self._mask = xgrammar.allocate_token_bitmask(1, vocabulary)
         self._alternatives = alternatives
 
-    def restrict(self, logits: "torch.Tensor") -> None:
-        """Set the forbidden tokens of one row of logits [1, vocabulary] to -inf, in place."""
+    def restrict(self, logits: "torch.Tensor") -> bool:
+        """Set the forbidden tokens of one row of logits [1, vocabulary] to -inf, in place.
+
+        False, and nothing set, when every token is forbidden: a schema can lead to a point that
+        no text goes on from.
+        """
         import xgrammar
 
-        self._matcher.fill_next_token_bitmask(self._mask)
-        xgrammar.apply_token_bitmask_inplace(logits, self._mask.to(logits.device))
+        # The mask is written only where it forbids something; its bits past the vocabulary are 0.
+        if self._matcher.fill_next_token_bitmask(self._mask):
+            if not self._mask.any():
+                return False
+            xgrammar.apply_token_bitmask_inplace(logits, self._mask.to(logits.device))
+        return True
 
     def accept(self, token: int) -> bool:
         """Take the chosen token; False when the grammar does not allow it."""

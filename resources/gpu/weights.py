@@ -22,6 +22,13 @@ import platformdirs
 
 from resources.errors import ConfigurationError, InfrastructureError
 from resources.gpu.hf import quiet_transformers
+from resources.gpu.model_files import (
+    broken_gguf,
+    check_folder,
+    check_whole_gguf,
+    read_mapping,
+    safetensors_header,
+)
 from resources.gpu.weight_source import (
     WeightSource,
     file_sha256,
@@ -75,8 +82,8 @@ def ensure_weights(
     """Return the converted copy of ``source``, making it first if need be.
 
     Safe when several processes call it at once: one converts, the others wait. Raises
-    ConfigurationError for a source that is missing or no model, InfrastructureError when the disk
-    or the hub fails.
+    ConfigurationError for a source that is missing or no model, InfrastructureError when the disk,
+    the memory or the hub fails.
     """
     start = time.perf_counter()
     root = (cache_dir or cache_root()) / "weights"
@@ -90,12 +97,25 @@ def ensure_weights(
     found = _present(origin, root, start)
     if found is not None:
         return found
+    _check_whole(origin, model_key)
     try:
         return _convert_once(origin, root, start, model_key)
-    except OSError as error:
-        raise InfrastructureError(
-            f"models.{model_key}: converting {source} failed: {error}"
-        ) from error
+    except (OSError, MemoryError) as error:
+        raise _failed(model_key, source, root, error) from None
+    except Exception as error:
+        # The writing of safetensors reports a full disk with an exception of its own.
+        if type(error).__name__ != "SafetensorError":
+            raise
+        raise _failed(model_key, source, root, error) from None
+
+
+def _failed(model_key: str, source: str, root: Path, error: BaseException) -> InfrastructureError:
+    fix = f"see that {root} can be written and has room, or set FORGE_CACHE to another folder"
+    if isinstance(error, MemoryError):
+        fix = "free memory, or name a smaller model"
+    return InfrastructureError(
+        f"models.{model_key}: converting {source} failed ({first_line(error)}); {fix}."
+    )
 
 
 def weights_present(
@@ -104,10 +124,23 @@ def weights_present(
     revision: str | None = None,
     model_key: str = "?",
 ) -> WeightsInfo | None:
-    """The converted copy if it is there and whole, else None. Milliseconds; converts nothing."""
+    """The converted copy if it is there and whole, else None. Milliseconds; converts nothing.
+
+    Raises ConfigurationError for a source that can be seen to be no whole model.
+    """
     start = time.perf_counter()
     root = (cache_dir or cache_root()) / "weights"
-    return _present(resolve_source(source, revision, model_key), root, start)
+    origin = resolve_source(source, revision, model_key)
+    found = _present(origin, root, start)
+    if found is None:
+        _check_whole(origin, model_key)
+    return found
+
+
+def _check_whole(origin: WeightSource, model_key: str) -> None:
+    """What resolving the source leaves out because it takes longer."""
+    if origin.kind == "gguf" and origin.path is not None:
+        check_whole_gguf(origin.path, f"models.{model_key}.source")
 
 
 def _present(origin: WeightSource, root: Path, start: float) -> WeightsInfo | None:
@@ -120,6 +153,8 @@ def _convert_once(origin: WeightSource, root: Path, start: float, model_key: str
     fetched = origin
     if origin.kind == "hub":
         fetched = WeightSource("folder", origin.name, _download(origin, model_key), origin.revision)
+        assert fetched.path is not None
+        check_folder(fetched.path, f"models.{model_key}.source")
     sha256 = hash_files(source_files(fetched))
     target = root / sha256[:_PREFIX]
     try:
@@ -243,36 +278,47 @@ def _convert_gguf(source: WeightSource, scratch: Path, model_key: str) -> None:
             loaded = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, gguf_file=name, dtype="float32"
             )
-        except (ValueError, KeyError, NotImplementedError, ImportError) as error:
-            raise ConfigurationError(
-                f"models.{model_key}.source: {source.path} cannot be read as a GGUF model"
-                f" ({type(error).__name__}: {error})."
-            ) from None
-        config = loaded.config
-        if hasattr(config, "quantization_config"):
-            del config.quantization_config
-        plain = transformers.AutoModelForCausalLM.from_config(config, dtype="float32")
-        plain.load_state_dict(loaded.state_dict())
-        plain.generation_config = loaded.generation_config
+            config = loaded.config
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            plain = transformers.AutoModelForCausalLM.from_config(config, dtype="float32")
+            plain.load_state_dict(loaded.state_dict())
+            plain.generation_config = loaded.generation_config
+        except MemoryError:
+            raise
+        except Exception as error:
+            # A broken file fails anywhere in the readers, with anything. What the disk says
+            # has an error number; an OSError of transformers' own has none.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise broken_gguf(source.path, f"models.{model_key}.source", reason) from None
         plain.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
 
 
+def first_line(error: BaseException, limit: int = 300) -> str:
+    """What the error says, without the rest of a long message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip()[:limit].rstrip(".:")
+
+
 def _describe(folder: Path, source: WeightSource, model_key: str) -> dict[str, Any]:
     """What the report shows of a model, read from its config and the safetensors headers."""
-    config = json.loads((folder / "config.json").read_text())
+    field = f"models.{model_key}.source"
+    config = read_mapping(folder / "config.json", field)
     text = config.get("text_config", config)
     sizes: dict[str, int] = {}
     weights = sorted(folder.glob("*.safetensors"))
     for path in weights:
-        for tensor in _safetensors_header(path, model_key).values():
+        for tensor in safetensors_header(path, field).values():
             count = 1
             for extent in tensor["shape"]:
                 count *= extent
             sizes[tensor["dtype"]] = sizes.get(tensor["dtype"], 0) + count
     tokenizer_config = folder / "tokenizer_config.json"
     tokenizer = (
-        json.loads(tokenizer_config.read_text()).get("tokenizer_class")
+        read_mapping(tokenizer_config, field).get("tokenizer_class")
         if tokenizer_config.is_file()
         else None
     )
@@ -296,21 +342,6 @@ _DTYPE_NAMES = {
     "F64": "float64",
     "I8": "int8",
 }
-
-
-def _safetensors_header(path: Path, model_key: str) -> dict[str, Any]:
-    """Names, types and shapes: a little-endian length in 8 bytes, then JSON."""
-    try:
-        with path.open("rb") as stream:
-            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        header.pop("__metadata__", None)
-        if not header:
-            raise ValueError("no tensors")
-    except (ValueError, OverflowError, MemoryError):
-        raise ConfigurationError(
-            f"models.{model_key}.source: {path.name} is not a whole safetensors file; fetch it again."
-        ) from None
-    return dict(header)
 
 
 def _download(origin: WeightSource, model_key: str) -> Path:

@@ -84,3 +84,43 @@ def test_a_grammar_that_cannot_be_compiled_is_refused(
     completions = {done.request_id: done for done in shipped.generate([bad, good])}
     assert completions[1].error == error
     assert "Paris" in completions[2].text
+
+
+def _unending(name: str) -> dict[str, object]:
+    """A schema whose second property no text can fit."""
+    return {
+        "type": "object",
+        "properties": {"ok": {"type": "boolean"}, name: {"$ref": "#/$defs/x"}},
+        "required": ["ok", name],
+        "$defs": {"x": {"$ref": "#/$defs/x"}},
+    }
+
+
+@pytest.mark.parametrize("engine_name", ["shipped", "shipped_continuous"])
+def test_a_schema_that_leads_nowhere_fails_its_rows_and_not_the_batch(
+    engine_name: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine: TransformersEngine = request.getfixturevalue(engine_name)
+    requests = [
+        GenerationRequest(1, "Hello", 40, json_schema={"$ref": "#"}),
+        GenerationRequest(2, "Hello", 40, json_schema=_unending("a")),
+        GenerationRequest(3, "Hello", 40, json_schema=_unending("b"), temperature=1.0),
+        GenerationRequest(4, "What is the capital of France?", 8),
+    ]
+    done = {completion.request_id: completion for completion in engine.generate(requests)}
+    for number in (1, 2, 3):
+        error = done[number].error
+        assert error is not None
+        assert error.error_class is ErrorClass.ENGINE
+        assert "no way to go on" in error.message
+        assert done[number].finish_reason == "error"
+    assert "Paris" in done[4].text
+    assert len({completion.provenance["batch_id"] for completion in done.values()}) == 1
+    assert "failed" not in caplog.text
+
+
+def test_the_compiler_speaks_without_its_clock_and_source_line(shipped: TransformersEngine) -> None:
+    bad = GenerationRequest(1, "x", 8, json_schema={"type": "string", "pattern": r"\bx"})
+    error = shipped.check(bad)
+    assert error is not None
+    assert error.message.startswith("the json_schema cannot be compiled: Regex parsing error")

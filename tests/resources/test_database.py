@@ -68,6 +68,21 @@ def test_what_is_no_postgresql_url(variable: Variable, url: str, part: str) -> N
     assert part in variable.refused(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "part"),
+    [
+        (f"postgresql://u:s3c@{PASSWORD}@127.0.0.1:9/x", "percent-encode the password"),
+        (f"postgresql://u:s3c@{PASSWORD}/@127.0.0.1:9/x", "percent-encode the password"),
+        (f"postgresql://u:%zz%00{PASSWORD}@127.0.0.1:9/x", "holds a NUL character"),
+        (f"postgresql://u:{PASSWORD}/@127.0.0.1:1/name", "'name' at 127.0.0.1:1 cannot be used"),
+        (f"postgresql://127.0.0.1:1/name?password={PASSWORD}", "cannot be used"),
+        (f"postgresql://127.0.0.1:1/name?gssencmode={PASSWORD}", "invalid gssencmode value"),
+    ],
+)
+def test_a_password_in_any_form_is_in_no_message(variable: Variable, url: str, part: str) -> None:
+    assert part in variable.refused(url)
+
+
 def test_unreachable_server(variable: Variable) -> None:
     sentence = variable.refused(f"postgresql://user:{PASSWORD}@127.0.0.1:1/name")
     assert "database 'name' at 127.0.0.1:1 cannot be used (Connection refused)" in sentence

@@ -181,7 +181,7 @@ def test_sql_errors_name_the_field(sqlite_url: str, tmp_path: Path) -> None:
     assert "two columns have the same name" in refused(query="SELECT 1 AS a, 2 AS a")
     assert "subjects.key: query has no column 'slug'" in refused(query="SELECT 1 AS a", key="slug")
     assert "no valid record in query: it is empty" in refused(query="SELECT 1 AS a WHERE 0")
-    assert "subjects.url: not a SQLAlchemy URL" in refused(url="postings.db", table="t")
+    assert "subjects.url: is not a URL" in refused(url="postings.db", table="t")
     assert "subjects.url: the driver nosuch" in refused(url="nosuch://host/db", table="t")
     gone = tmp_path / "gone.db"
     assert "there is no SQLite file" in refused(url=f"sqlite:///{gone}", table="t")
@@ -217,3 +217,44 @@ def test_sql_over_postgresql_streams_reads_only_and_hides_the_password(postgres_
         list(read_records(sql(text.replace(wrong.database or "", "nowhere"), table="t")))
     assert "hunter2secret" not in str(caught.value)
     assert "hunter2secret" not in repr(sql(text, table="t"))
+
+
+def test_a_password_in_any_form_is_in_no_error(
+    monkeypatch: pytest.MonkeyPatch, sqlite_url: str
+) -> None:
+    for url in (
+        "postgresql://src:s3cr3t/pw@127.0.0.1:9/forge",
+        "postgresql://127.0.0.1:9/x?user=u&password=s3cr3t",
+        "postgresql://127.0.0.1:9/x?gssencmode=s3cr3t",
+        "postgresql://u:s3c@r3t@127.0.0.1:9/x",
+        "postgresql://u:%zz%00s3cr3t@127.0.0.1:9/x",
+        "postgresql://u:s3cr3t@127.0.0.1:s3cr3t/x",
+        "nosuch://u:s3cr3t@host/db?password=s3cr3t",
+        f"{sqlite_url}?timeout=s3cr3t",
+    ):
+        monkeypatch.setenv("POSTINGS_URL", url)
+        for written in (url, "${POSTINGS_URL}"):
+            with pytest.raises(ConfigurationError, match=r"^subjects\.(url|table): ") as caught:
+                list(read_records(sql(written, table="t")))
+            assert "s3cr3t" not in str(caught.value)
+            assert "r3t" not in str(caught.value)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_query_that_never_gives_a_row_is_ended(
+    monkeypatch: pytest.MonkeyPatch, sqlite_url: str, postgres_url: str
+) -> None:
+    monkeypatch.setattr("resources.table_records._STATEMENT_SECONDS", 0.2)
+    endless = (
+        "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT 1 FROM c) SELECT max(x) AS id FROM c"
+    )
+    for url, query in ((sqlite_url, endless), (postgres_url, "SELECT 1 AS id, pg_sleep(60)::text")):
+        with pytest.raises(ConfigurationError, match=r"^subjects\.query: .*statement timeout"):
+            list(read_records(sql(url, query=query)))
+
+
+def test_the_statement_timeout_of_the_database_itself_stays(postgres_url: str) -> None:
+    query = "SELECT 1 AS id, current_setting('statement_timeout') AS own"
+    url = sa.make_url(postgres_url).update_query_dict({"options": "-c statement_timeout=5s"})
+    for text, own in ((url.render_as_string(False), "5s"), (postgres_url, "10min")):
+        assert fields_of(list(read_records(sql(text, query=query))))[0]["own"] == own

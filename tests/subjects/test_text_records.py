@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,20 @@ def test_no_valid_record_says_how_many_and_the_first(
     assert str(caught.value).startswith(
         "subjects.path: no valid record in x.jsonl (2 bad records; first: x.jsonl:1: not JSON"
     )
+
+
+def test_json_errors_say_their_column_once(tmp_path: Path) -> None:
+    reason = one_bad(tmp_path / "x.jsonl", b'{"text": "a\x01b"}')
+    assert reason == "not JSON: Invalid control character at column 12"
+
+
+@pytest.mark.parametrize("make", [jsonl, csv])
+def test_pipes_and_devices_are_refused(tmp_path: Path, make: type) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(ConfigurationError, match=f"subjects.path: {path} is not a regular"):
+            list(read_records(make(path)))
 
 
 @pytest.mark.parametrize("make", [jsonl, csv])

@@ -103,6 +103,31 @@ def test_the_shipped_workflow_loads(monkeypatch: pytest.MonkeyPatch) -> None:
         assert re.search(r"\{[a-z_.]+\}", " ".join(end)), "the variable part comes last"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        '{type: object, properties: {next: {$ref: "#"}}}',
+        '{type: array, items: {$ref: "#"}}',
+        '{$ref: "#/$defs/a", $defs: {a: {$ref: "#/$defs/b"}, b: {type: string}}}',
+        "{type: string, pattern: '[(?=]\\(?=x(?:a|b)'}",
+        "{enum: [{pattern: '(?=a)'}]}",
+    ],
+)
+def test_schemas_that_only_look_like_what_is_refused(load: Load, schema: str) -> None:
+    assert load(step(f"output: {{json_schema: {schema}}}")).steps[0].output.json_schema
+
+
+def test_the_least_values_and_line_breaks_in_a_choice(load: Load) -> None:
+    one = load(
+        step(
+            "generate: {temperature: 0.01, top_p: 0.001, repetition_penalty: 0.01}\n"
+            'output: {one_of: ["a\\nb\\tc", d]}'
+        )
+    ).steps[0]
+    assert (one.generate.temperature, one.generate.top_p) == (0.01, 0.001)
+    assert one.output.one_of == ("a\nb\tc", "d")
+
+
 def test_anchors_merge_keys_and_dates_as_text(load: Load) -> None:
     workflow = load(
         "workflow: w\n"
@@ -212,6 +237,14 @@ BAD_FILES = {
     ),
     "empty prompt": (step("").replace("prompt: p", 'prompt: "  "'), "steps[0].prompt: is empty"),
     "step name": (step("", "Sum-up"), "flow.yaml:3: steps[0].name: 'Sum-up' is no step name"),
+    "long step name": (
+        step("", "a" * 101),
+        "flow.yaml:3: steps[0].name: has 101 characters; a name has at most 100",
+    ),
+    "long workflow name": (
+        f"workflow: {'w' * 101}\nsteps: []\n",
+        "flow.yaml:1: workflow: has 101 characters; a name has at most 100",
+    ),
     "step named gate": (step("", "gate"), "flow.yaml:3: steps[0].name: 'gate' is a name of the"),
     "step named results": (step("", "results"), "steps[0].name: 'results' is a name of the"),
     "step name is a bool": (step("", "yes"), "steps[0].name: should be text, got true; put it in"),
@@ -229,6 +262,19 @@ BAD_FILES = {
         "steps[0].generate.max_new_tokens: should be greater than 0, got 0",
     ),
     "top_p": (step("generate: {top_p: 1.5}"), "generate.top_p: should be less than or equal to 1"),
+    "temperature near zero": (
+        step("generate: {temperature: 1.0e-320}"),
+        "flow.yaml:6: steps[0].generate.temperature: 1e-320 is too small to divide by; "
+        "write 0 or at least 0.01",
+    ),
+    "top_p near zero": (
+        step("generate: {top_p: 1.0e-320}"),
+        "steps[0].generate.top_p: should be greater than or equal to 0.001, got 1e-320",
+    ),
+    "penalty near zero": (
+        step("generate: {repetition_penalty: 1.0e-320}"),
+        "generate.repetition_penalty: should be greater than or equal to 0.01, got 1e-320",
+    ),
     "empty stop": (step("generate: {stop: ['']}"), "generate.stop: an empty text would stop"),
     "min over max": (
         step("output: {min_chars: 9, max_chars: 3}"),
@@ -259,6 +305,53 @@ BAD_FILES = {
     "schema pattern": (
         step("output: {json_schema: {pattern: '('}}"),
         'json_schema: is no JSON schema: pattern: "(" is not a "regex"',
+    ),
+    "schema that is itself": (
+        step('output: {json_schema: {$ref: "#"}}'),
+        "flow.yaml:6: steps[0].output.json_schema: the $ref '#' leads back to itself without going "
+        "into a property or an item, so it never ends; remove it",
+    ),
+    "schemas that are each other": (
+        step(
+            'output: {json_schema: {$ref: "#/$defs/a", $defs: '
+            '{a: {$ref: "#/$defs/b~1"}, "b/": {$ref: "#/$defs/a"}}}}'
+        ),
+        "leads back to itself without going into a property",
+    ),
+    "schema with itself in allOf": (
+        step('output: {json_schema: {allOf: [{$ref: "#"}]}}'),
+        "the $ref '#' leads back to itself",
+    ),
+    "part of a schema that is itself": (
+        step(
+            "output: {json_schema: {type: object, properties: "
+            '{a: {$anchor: x, anyOf: [{type: string}, {$ref: "#x"}]}}}}'
+        ),
+        "the $ref '#x' leads back to itself",
+    ),
+    "schema that looks ahead": (
+        step("output: {json_schema: {type: object, properties: {a: {pattern: '^(?!x)[a-z]'}}}}"),
+        "flow.yaml:6: steps[0].output.json_schema: the pattern '^(?!x)[a-z]' looks ahead or behind",
+    ),
+    "schema with names that look behind": (
+        step("output: {json_schema: {patternProperties: {'(?<=a)b': {type: string}}}}"),
+        "json_schema: the pattern '(?<=a)b' looks ahead or behind",
+    ),
+    "schema with a NUL in a name": (
+        step('output: {json_schema: {type: object, properties: {"a\\0b": {type: string}}}}'),
+        "json_schema: holds a NUL character (\\u0000), which no answer can keep; remove it",
+    ),
+    "schema with a NUL in a value": (
+        step('output: {json_schema: {enum: ["a\\0b"]}}'),
+        "json_schema: holds a NUL character (\\u0000)",
+    ),
+    "one_of with a NUL": (
+        step('output: {one_of: ["a\\0b", c]}'),
+        "steps[0].output.one_of: 'a\\x00b' holds a control character; remove it",
+    ),
+    "step name with a NUL": (
+        step("", '"a\\0b"'),
+        "steps[0].name: 'a",
     ),
     "one_of empty": (step("output: {one_of: []}"), "steps[0].output.one_of: is empty"),
     "one_of twice": (step("output: {one_of: [a, b, a]}"), "one_of: 'a' stands here twice"),

@@ -36,7 +36,7 @@ def contract(**parts: Any) -> OutputContract:
         ({"json_schema": GRADE}, ' {"clarity": 3}\n', {"clarity": 3}),
         ({"json_schema": {"type": "array"}}, "[]", []),
         ({"json_schema": {}}, "null", None),
-        ({"json_schema": {"$ref": "#"}}, "1", 1),
+        ({"json_schema": {"items": {"$ref": "#"}}}, "[[]]", [[]]),
         ({"json_schema": GRADE, "max_chars": 14}, '{"clarity": 3}', {"clarity": 3}),
     ],
 )
@@ -133,7 +133,7 @@ def test_the_outermost_error_is_told_and_the_alternative_that_nearly_fits(
 
 
 def test_a_pattern_of_a_schema_cannot_backtrack_without_end() -> None:
-    schema = {"pattern": r"^(?=(a+)+$)(a+)+b\1$"}
+    schema = {"pattern": r"^(a+)+b\1$"}
     assert not judge_output(f'"{"a" * 40}"', contract(json_schema=schema), False).accepted
 
 

@@ -151,13 +151,14 @@ class ArenaModel:
         """Start one more token for every seat."""
         count = self.seated
         if self._device.type != "cuda":
-            self.logits, best, highest = self._advance(count)
+            self.logits, best, highest = self.advance(count)
         else:
             graph, (self.logits, best, highest) = self._graph(_padded(count, self.max_rows))
             graph.replay()
         return StepTokens(best[:count], highest[:count])
 
-    def _advance(self, count: int) -> "tuple[torch.Tensor, ...]":
+    def advance(self, count: int) -> "tuple[torch.Tensor, ...]":
+        """One more token for the first ``count`` seats: logits, most likely tokens, their logits."""
         seats = self._seats[:, :count]
         arena_pass = ArenaPass(
             self.arena,
@@ -188,12 +189,12 @@ class ArenaModel:
             side = torch.cuda.Stream()
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
-                self._advance(count)
+                self.advance(count)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             pool = next(iter(self._graphs.values()))[0].pool() if self._graphs else None
             with torch.cuda.graph(graph, pool=pool):
-                outputs = self._advance(count)
+                outputs = self.advance(count)
             self._graphs[key] = (graph, outputs)
             self._seats.copy_(before)
         return self._graphs[key]

@@ -43,6 +43,8 @@ class RowEnd:
     text: str
     finish_reason: Literal["stop", "length"]
     output_tokens: int
+    fault: str | None = None
+    """Why the row could not go on; its text then is no answer."""
 
 
 @dataclass
@@ -56,6 +58,7 @@ class LiveRow:
     grammar: RowGrammar | None
     generator: "torch.Generator | None"
     output: list[int] = field(default_factory=list)
+    fault: str | None = None
 
     @classmethod
     def open(
@@ -75,7 +78,10 @@ class LiveRow:
         return self.grammar is None and is_plain_greedy(self.request)
 
     def choose(self, logits: "torch.Tensor") -> int:
-        """The next token from the model's logits [1, vocabulary], for a row that is not plain."""
+        """The next token from the model's logits [1, vocabulary], for a row that is not plain.
+
+        A row whose grammar allows nothing gets a ``fault`` and any token; its neighbours go on.
+        """
         import torch
 
         scores = logits.float()
@@ -84,8 +90,9 @@ class LiveRow:
         if self.request.repetition_penalty != 1.0:
             seen = torch.tensor([*self.row.tokens, *self.output], device=scores.device).unique()
             penalize_repetition(scores, self.request.repetition_penalty, seen)
-        if self.grammar is not None:
-            self.grammar.restrict(scores)
+        if self.grammar is not None and not self.grammar.restrict(scores):
+            self.fault = "the json_schema or one_of allows no way to go on at this point"
+            return 0
         token = sample(scores, self.request, self.generator)
         if self.grammar is not None and not self.grammar.accept(token):
             raise RuntimeError(f"the grammar refused token {token} that it had allowed")
@@ -95,6 +102,8 @@ class LiveRow:
         """The row's end, if its last token is one."""
         output = self.output
         count = len(output)
+        if self.fault is not None:
+            return RowEnd(self.row, loaded.text(output[:-1]), "stop", count - 1, self.fault)
         if output[-1] in loaded.end_tokens:
             return RowEnd(self.row, loaded.text(output[:-1]), "stop", count)
         if self.grammar is not None:

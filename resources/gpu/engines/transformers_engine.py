@@ -15,15 +15,17 @@ from resources.errors import ConfigurationError
 from resources.gpu.batching import BatchPlan, Row, plan_batches
 from resources.gpu.dtype_probe import DtypeChoice, choose_device, choose_dtype
 from resources.gpu.engines.arena_model import ArenaModel, arena_slots
+from resources.gpu.engines.arena_probe import arena_computes
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
 from resources.gpu.engines.continuous_batch import ContinuousBatch
+from resources.gpu.engines.control_marks import ControlMarks, chat
 from resources.gpu.engines.kv_arena import KvArena
 from resources.gpu.engines.live_row import LoadedModel, RowEnd
 from resources.gpu.engines.static_batch import StaticBatch
 from resources.gpu.grammar import GrammarCompiler, GrammarError, grammar_key
 from resources.gpu.hf import quiet_transformers
 from resources.gpu.model_config import ModelConfig
-from resources.gpu.weights import WeightsInfo
+from resources.gpu.weights import WeightsInfo, first_line
 from resources.interaction import ErrorClass
 
 if TYPE_CHECKING:
@@ -75,20 +77,23 @@ class TransformersEngine:
         self._name = f"{model_key}-{uuid.uuid4().hex[:8]}"
         self._batch_numbers = itertools.count(1)
         self._tokenizer_lock = Lock()
+        self._marks = ControlMarks(self.tokenizer)
         self._encode = lru_cache(maxsize=4096)(self._tokenize)
 
     def _may_be_continuous(self, config: ModelConfig, model_key: str) -> bool:
         """Whether rows come and go one by one. The GPU's kernel has no float32 and no windows."""
+        asked = config.batching == "continuous"
+        if not asked and (config.batching == "static" or self.device.type == "cpu"):
+            return False
         fits = self._share and (self.device.type == "cpu" or self.dtype.name != "float32")
-        if config.batching == "continuous" and not fits:
+        fits = fits and arena_computes(self.model, self.device)
+        if asked and not fits:
             raise ConfigurationError(
-                f"models.{model_key}.batching: continuous needs bfloat16 or float16 on a GPU and a model"
-                " without sliding windows; remove it or write static."
+                f"models.{model_key}.batching: continuous needs bfloat16 or float16 on a GPU of this"
+                " decade and a model with plain attention, without sliding windows; remove it or write"
+                " static."
             )
-        return fits and (
-            config.batching == "continuous"
-            or (config.batching == "auto" and self.device.type == "cuda")
-        )
+        return fits
 
     def _slots(self) -> int:
         """Of the arena: what the device has room for, on a CPU what the configuration names."""
@@ -123,13 +128,14 @@ class TransformersEngine:
 
     def _tokenize(self, prompt: str, system: str | None) -> tuple[int, ...]:
         with self._tokenizer_lock:
+            guard = self._marks.found_in(prompt) or self._marks.found_in(system or "")
             if self.tokenizer.chat_template is None:
                 text = f"{system}\n\n{prompt}" if system else prompt
-                return tuple(self.tokenizer(text)["input_ids"])
-            messages = [{"role": "system", "content": system}] if system else []
-            messages.append({"role": "user", "content": prompt})
+                return tuple(self.tokenizer(text, split_special_tokens=guard)["input_ids"])
+            if guard:
+                return self._marks.encode_chat(prompt, system)
             encoded = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, return_dict=True
+                chat(prompt, system), add_generation_prompt=True, return_dict=True
             )
             return tuple(encoded["input_ids"])
 
@@ -202,7 +208,11 @@ class TransformersEngine:
         try:
             for end in self._batch(plan, requests).run():
                 del left[end.row.index]
-                yield self._completion(end, plan, requests[end.row.index], batch, start)
+                request = requests[end.row.index]
+                if end.fault is None:
+                    yield self._completion(end, plan, request, batch, start)
+                else:
+                    yield self._faulty(end, plan, request, batch, start)
         except Exception as error:
             failure = _classify(error)
         if failure is None:
@@ -269,6 +279,17 @@ class TransformersEngine:
             provenance=self._provenance(plan, request, batch),
         )
 
+    def _faulty(
+        self, end: RowEnd, plan: BatchPlan, request: GenerationRequest, batch: str, start: float
+    ) -> Completion:
+        return _failure(
+            request,
+            EngineError(ErrorClass.ENGINE, end.fault or ""),
+            len(end.row.tokens),
+            time.perf_counter() - start,
+            self._provenance(plan, request, batch),
+        )
+
     def _provenance(
         self, plan: BatchPlan, request: GenerationRequest, batch: str
     ) -> dict[str, Any]:
@@ -314,9 +335,15 @@ def _load(
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 weights.path, dtype=dtype.name, attn_implementation="sdpa"
             )
-        except (ValueError, KeyError, ImportError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Broken files fail anywhere in the readers, with anything, a bare Exception included.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise ConfigurationError(
-                f"models.{model_key}.source: transformers cannot load {weights.architecture} ({error})."
+                f"models.{model_key}.source: transformers cannot load {weights.source}"
+                f" ({weights.architecture}): {first_line(error)}; choose another model."
             ) from None
     return model.to(device).eval(), tokenizer
 

@@ -1,0 +1,57 @@
+"""Whether a model's attention over an arena is its own attention: a short text computed both ways.
+
+Some models add to their attention what the arena's kernels do not know (a cap on the scores, sinks,
+biases by distance), and would answer wrongly without a word.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from resources.gpu.engines.arena_model import ArenaModel, Piece
+from resources.gpu.engines.kv_arena import KvArena, kv_shape
+
+if TYPE_CHECKING:
+    import torch
+
+_TOKENS = 40
+_LARGEST_HEAD = 256
+_TOLERANCE = 0.05
+"""Of the logits' length. Rounding in bfloat16 makes a hundredth, a missing cap far more."""
+
+
+def arena_computes(model: Any, device: "torch.device") -> bool:
+    """True when prompts in two pieces and a step give the logits of the model's own attention.
+
+    The model's attention is the arena's afterwards if so, else as it was.
+    """
+    import torch
+
+    if device.type == "cuda":
+        newest = torch.cuda.get_device_capability(device) >= (8, 0)
+        size = kv_shape(model)[1]
+        if not newest or size > _LARGEST_HEAD or size % 8:
+            return False
+    before = model.config._attn_implementation
+    tokens = [7 + 11 * n % 97 for n in range(_TOKENS)]
+    with torch.inference_mode():
+        own = model(torch.tensor([tokens], device=device), use_cache=False).logits[0, -2:].float()
+        try:
+            ours = _over_an_arena(model, tokens, device)
+        except (RuntimeError, TypeError, ValueError, KeyError, AttributeError):
+            ours = torch.full_like(own, torch.nan)
+    near = bool(((ours - own).norm(dim=-1) <= _TOLERANCE * own.norm(dim=-1)).all())
+    if not near:
+        model.set_attn_implementation(before)
+    return near
+
+
+def _over_an_arena(model: Any, tokens: list[int], device: "torch.device") -> "torch.Tensor":
+    """Logits [2, vocabulary] after the last prompt token and after one step."""
+    import torch
+
+    arena_model = ArenaModel(model, KvArena(model, 2 * _TOKENS, device), 1, _TOKENS)
+    start, half = 3, _TOKENS // 2
+    arena_model.prompts([Piece(start, 0, tokens[:half])])
+    rest = Piece(start, half, tokens[half:-1])
+    prompt = arena_model.prompts([rest])
+    arena_model.seat(tokens[-1], rest, span=_TOKENS)
+    return torch.stack([prompt[0].float(), arena_model.advance(1)[0][0].float()])
