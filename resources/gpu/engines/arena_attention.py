@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 NAME = "forge_arena"
+_UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")
+"""What some models add to their attention."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def attend(
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         return sdpa_attention_forward(module, query, key, value, None, scaling=scaling, **more)
+    if unknown := [name for name in _UNKNOWN if more.get(name) is not None]:
+        raise ValueError(f"the arena's kernels know no {', '.join(unknown)}")
     keys, values = arena_pass.arena.layers[module.layer_idx]
     keys.index_copy_(0, arena_pass.slots, key[0].transpose(0, 1))
     values.index_copy_(0, arena_pass.slots, value[0].transpose(0, 1))
