@@ -202,12 +202,12 @@ def trace(
 @answers
 def retry(
     stage: Stage,
-    status: Annotated[str, typer.Option("--status", help="failed or rejected.")],
+    status: Annotated[str, typer.Option("--status", help="failed, rejected or completed.")],
     step: Step = None,
     workflow: WorkflowName = None,
     json: Json = False,
 ) -> int:
-    """Do failed or rejected interactions again, with all descendants, and evaluate the checks."""
+    """Do what ended so again, with all descendants, and evaluate the checks."""
     from forge_assets.cli import run
 
     return run.retry_stage(workflow, stage, status, step, json)
