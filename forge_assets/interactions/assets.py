@@ -223,8 +223,10 @@ def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator
         yield run
     except BaseException as error:
         with suppress(SQLAlchemyError):
-            reason = str(error) or type(error).__name__
-            run.leave("failed" if isinstance(error, Exception) else "cut_short", reason)
+            if isinstance(error, Exception):
+                run.leave("failed", str(error) or type(error).__name__)
+            else:
+                run.leave("cut_short", "interrupted")
         raise
 
 

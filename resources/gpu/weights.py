@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -255,13 +255,15 @@ def _gguf_read_once() -> Iterator[None]:
     Half of a conversion's time goes into reading the vocabulary and listing tensor names again.
     """
     import gguf
+    from transformers import modeling_gguf_pytorch_utils as loader
 
-    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    reader, names, bar = gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm
     gguf.GGUFReader, gguf.get_tensor_name_map = cache(reader), cache(names)
+    loader.tqdm = partial(bar, disable=None)  # None: only on a terminal, not in a log
     try:
         yield
     finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
+        gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm = reader, names, bar
 
 
 def _convert_gguf(source: WeightSource, scratch: Path, model_key: str) -> None:
