@@ -93,6 +93,10 @@ FROM (
     WHERE {IN_SCOPE} AND i.status IN ('pending', 'running') {{restriction}}
 ) x"""
 
+_OPEN_MODELS = f"""
+SELECT i.model, count(*) AS open FROM forge.interactions i
+WHERE {IN_SCOPE} AND i.status IN ('pending', 'running') {{restriction}} GROUP BY i.model"""
+
 _UNFINISHED = f"""
 SELECT i.subject_id FROM forge.interactions i
 WHERE {IN_SCOPE} AND i.status IN ('pending', 'running')
@@ -169,6 +173,19 @@ class ClaimStore(StoreBase):
         with self._engine.connect() as connection:
             rows = connection.execute(query, {**scope_values(scope), **extra})
             return {row.model: row.ready for row in rows}
+
+    def open_models(
+        self,
+        scope: StageScope,
+        steps: Collection[str] | None = None,
+        subject_ids: Collection[int] | None = None,
+    ) -> dict[str, int]:
+        """How many interactions of each model have not ended."""
+        only, extra = restriction(steps, subject_ids)
+        query = sa.text(_OPEN_MODELS.format(restriction=only))
+        with self._engine.connect() as connection:
+            rows = connection.execute(query, {**scope_values(scope), **extra})
+            return {row.model: row.open for row in rows}
 
     def extend_leases(self, run_id: str, ids: Collection[int], lease_seconds: float) -> int:
         """Prolong what the run still holds, counted from now. How many."""

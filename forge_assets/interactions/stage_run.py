@@ -268,7 +268,7 @@ class StageRun:
     ) -> WaveHooks:
         progress = Progress(self.stage.key, self._open_work(order).total, self.say)
         return WaveHooks(
-            engine=lambda key: self._load(gpu, key),
+            engine=lambda key: self._load(gpu, key, order),
             resident=gpu.resident,
             heartbeat=lambda: self._heartbeat(locks),
             breach=monitor.breach,
@@ -286,12 +286,12 @@ class StageRun:
                 " everything committed is kept, run the same command again"
             )
 
-    def _load(self, gpu: GpuResource, model: str) -> Engine:
+    def _load(self, gpu: GpuResource, model: str, order: WorkOrder) -> Engine:
         """The model's engine; a load that this brought about is noted in the store."""
         before = len(gpu.loads())
         config = self.plan.project.config
         with naming_forge_yaml(config):
-            engine = gpu.engine(model, config.models[model])
+            engine = gpu.engine(model, config.models[model], later=self._needed_later(order))
         for load in gpu.loads()[before:]:
             self.say(
                 f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
@@ -300,6 +300,14 @@ class StageRun:
             row = (self.run_id, load.model, load.seconds, load.bytes, load.tier)
             patiently(partial(self.store.add_load, *row))
         return engine
+
+    def _needed_later(self, order: WorkOrder) -> list[str]:
+        """Models with work left in the stage: those with work ready now, then as the steps come."""
+        work = (order.scope, order.steps, order.subject_ids)
+        ready = patiently(lambda: self.store.ready_models(*work))
+        left = patiently(lambda: self.store.open_models(*work))
+        place = {step.model: -n for n, step in enumerate(reversed(self.plan.ordered))}
+        return sorted(left, key=lambda key: (key not in ready, place.get(key, 1)))
 
     @contextmanager
     def _device(self, steps: frozenset[str], gpu: GpuResource) -> Iterator[list[SessionLock]]:

@@ -1,6 +1,7 @@
 """The Dagster resource over the process-wide model cache."""
 
 import importlib
+from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,9 @@ def process_cache() -> "ModelCache":
 class GpuResource(dg.ConfigurableResource):
     """Engines by model key, and what the devices and the weights are like."""
 
-    def engine(self, model_key: str, config: ModelConfig) -> "Engine":
-        """The model's engine, loaded once per process."""
-        return process_cache().get(model_key, config)
+    def engine(self, model_key: str, config: ModelConfig, later: Sequence[str] = ()) -> "Engine":
+        """The model's engine, loaded once per process; ``later`` names models needed after it."""
+        return process_cache().get(model_key, config, later)
 
     def resident(self) -> list[str]:
         """Keys of the models that are loaded now."""

@@ -6,7 +6,7 @@ import pytest
 
 from resources.errors import ConfigurationError
 from resources.gpu.engines.base import GenerationRequest
-from resources.gpu.model_cache import ModelCache
+from resources.gpu.model_cache import ModelCache, farthest
 from resources.gpu.model_config import ModelConfig
 
 
@@ -69,6 +69,29 @@ def test_the_least_recently_used_model_leaves_when_the_next_needs_its_place(
     assert completion.error is None
     cache.close()
     assert cache.resident() == []
+
+
+def test_the_model_whose_next_use_is_farthest_leaves(tmp_path: Path, config: ModelConfig) -> None:
+    probe = ModelCache(tmp_path)
+    probe.get("one", config)
+    size = probe.loads[0].bytes
+    probe.close()
+    cache = ModelCache(tmp_path, budget=int(2.5 * size))
+    uses = ["a", "b", "c", "a", "b", "d", "a"]
+    for place, key in enumerate(uses):
+        cache.get(key, config, later=uses[place + 1 :])
+    # The least recently used one would have made seven loads.
+    assert [load.model for load in cache.loads] == ["a", "b", "c", "b", "d"]
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    ("later", "leaves"),
+    [([], "a"), (["a"], "b"), (["c", "b", "a"], "a"), (["a", "b", "c"], "c"), (["c", "a"], "b")],
+)
+def test_who_leaves(later: list[str], leaves: str) -> None:
+    config = ModelConfig(source="x")
+    assert farthest([(key, config) for key in "abc"], later) == (leaves, config)
 
 
 def test_a_model_over_the_budget_is_loaded_alone(tmp_path: Path, config: ModelConfig) -> None:

@@ -158,3 +158,22 @@ def test_a_second_model_gets_the_memory_of_the_first_one_s_arena(
     assert [load.model for load in cache.loads] == ["a", "b", "c"]
     assert cache.evictions == 0
     cache.close()
+
+
+def test_a_model_that_must_leave_waits_in_the_host_s_memory(
+    engine: TransformersEngine, shipped_weights: WeightsInfo
+) -> None:
+    from resources.gpu.model_cache import ModelCache
+
+    cache = ModelCache(shipped_weights.path.parent, budget=int(1.5 * engine.memory_bytes))
+    config = {key: ModelConfig(source=SHIPPED, max_batch=len(key) + 2) for key in ("a", "b")}
+    before = _texts(list(cache.get("a", config["a"]).generate(_requests(4))))
+    cache.get("b", config["b"])
+    assert cache.resident() == ["b"]
+    assert _texts(list(cache.get("a", config["a"]).generate(_requests(4)))) == before
+    assert [(load.model, load.tier) for load in cache.loads] == [
+        ("a", "disk"),
+        ("b", "disk"),
+        ("a", "host"),
+    ]
+    cache.close()

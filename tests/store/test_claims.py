@@ -171,6 +171,14 @@ def test_a_retry_waits_for_its_time(store: InteractionStore, postgres_engine: sa
     assert (once_more.interaction_id, once_more.attempt) == (first.interaction_id, 1)
 
 
+def test_models_with_work_left(store: InteractionStore) -> None:
+    prepare(store, 4)
+    assert store.open_models(CANARY, ["summarize"]) == {"small": 4}
+    assert sum(store.open_models(CANARY).values()) == 16
+    finish(store)
+    assert store.open_models(CANARY) == {}
+
+
 def test_open_work_tells_who_works(store: InteractionStore) -> None:
     prepare(store, 4)
     claim(store, limit=1)

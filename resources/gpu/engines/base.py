@@ -76,6 +76,14 @@ class Engine(Protocol):
         """Free what is not the weights; the next ``generate`` takes it again."""
         ...
 
+    def park(self) -> bool:
+        """Move the weights to the host's memory; False when they are there or there is no room."""
+        ...
+
+    def resume(self) -> None:
+        """Move the weights back to the device."""
+        ...
+
     def close(self) -> None:
         """Free the model's memory. The engine cannot be used afterwards."""
         ...

@@ -27,6 +27,7 @@ from resources.gpu.hf import quiet_transformers
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo, first_line
 from resources.interaction import ErrorClass
+from resources.machine_reading import memory
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,8 @@ _log = logging.getLogger(__name__)
 _SHAREABLE_LAYERS = {"full_attention"}
 _RUNNABLE_LAYERS = _SHAREABLE_LAYERS | {"sliding_attention"}
 _CPU_BATCH, _GPU_BATCH = 64, 64
+_PARKED_SHARE = 0.5
+"""Of the host's free memory: what one model that is not needed now may take."""
 _SEATS = 512
 """Rows of a continuous batch at the same time."""
 _CPU_PREFILL, _GPU_PREFILL = 512, 16384
@@ -318,6 +321,24 @@ class TransformersEngine:
         """Give back the memory for keys and values."""
         self._arena_model = None
         self._release_memory()
+
+    def park(self) -> bool:
+        """Page-locked, so that the way back is as fast as the link. A CPU's model is there already."""
+        if self.device.type != "cuda" or self.memory_bytes > _PARKED_SHARE * memory().available:
+            return False
+        self.trim()
+        for parameter in self._tensors():
+            parameter.data = parameter.data.cpu().pin_memory()
+        self._release_memory()
+        return True
+
+    def resume(self) -> None:
+        for parameter in self._tensors():
+            parameter.data = parameter.data.to(self.device, non_blocking=True)
+
+    def _tensors(self) -> "Iterator[torch.Tensor]":
+        """Parameters and buffers; one that two layers share comes once."""
+        return itertools.chain(self.model.parameters(), self.model.buffers())
 
     def close(self) -> None:
         """Free the model's memory."""
