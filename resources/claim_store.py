@@ -44,9 +44,9 @@ SELECT subject_id, step, status, ready, output, parsed, skip_kind FROM forge.int
 WHERE subject_id = ANY(CAST(:subjects AS bigint[])) AND workflow = :workflow
   AND step = ANY(CAST(:steps AS text[])) AND superseded_at IS NULL"""
 
-_READY_MODELS = f"""
-SELECT i.model, count(*) AS ready FROM forge.interactions i
-WHERE {IN_SCOPE} AND {READY} {{restriction}} GROUP BY i.model ORDER BY i.model"""
+_BY_MODEL = f"""
+SELECT i.model, count(*) AS found FROM forge.interactions i
+WHERE {IN_SCOPE} AND {{where}} {{restriction}} GROUP BY i.model ORDER BY i.model"""
 
 # A row that is being committed at this moment needs no longer lease.
 _EXTEND = """
@@ -92,10 +92,6 @@ FROM (
     FROM forge.interactions i
     WHERE {IN_SCOPE} AND i.status IN ('pending', 'running') {{restriction}}
 ) x"""
-
-_OPEN_MODELS = f"""
-SELECT i.model, count(*) AS open FROM forge.interactions i
-WHERE {IN_SCOPE} AND i.status IN ('pending', 'running') {{restriction}} GROUP BY i.model"""
 
 _UNFINISHED = f"""
 SELECT i.subject_id FROM forge.interactions i
@@ -168,11 +164,7 @@ class ClaimStore(StoreBase):
         subject_ids: Collection[int] | None = None,
     ) -> dict[str, int]:
         """How many interactions of each model could be claimed now."""
-        only, extra = restriction(steps, subject_ids)
-        query = sa.text(_READY_MODELS.format(restriction=only))
-        with self._engine.connect() as connection:
-            rows = connection.execute(query, {**scope_values(scope), **extra})
-            return {row.model: row.ready for row in rows}
+        return self._by_model(READY, scope, steps, subject_ids)
 
     def open_models(
         self,
@@ -181,11 +173,20 @@ class ClaimStore(StoreBase):
         subject_ids: Collection[int] | None = None,
     ) -> dict[str, int]:
         """How many interactions of each model have not ended."""
+        return self._by_model("i.status IN ('pending', 'running')", scope, steps, subject_ids)
+
+    def _by_model(
+        self,
+        where: str,
+        scope: StageScope,
+        steps: Collection[str] | None,
+        subject_ids: Collection[int] | None,
+    ) -> dict[str, int]:
         only, extra = restriction(steps, subject_ids)
-        query = sa.text(_OPEN_MODELS.format(restriction=only))
+        query = sa.text(_BY_MODEL.format(where=where, restriction=only))
         with self._engine.connect() as connection:
             rows = connection.execute(query, {**scope_values(scope), **extra})
-            return {row.model: row.open for row in rows}
+            return {row.model: row.found for row in rows}
 
     def extend_leases(self, run_id: str, ids: Collection[int], lease_seconds: float) -> int:
         """Prolong what the run still holds, counted from now. How many."""
