@@ -194,6 +194,18 @@ def test_a_place_too_long_for_an_index_needs_a_name(load: Load) -> None:
     assert load(subjects(f"{{source: csv, path: {path}, name: x}}")).dataset == "x"
 
 
+def test_a_url_in_the_wrong_place_is_not_repeated(load: Load) -> None:
+    url = '"postgresql://user:hidden-word@host/name"'
+    for text in (
+        SMALLEST.replace("{source: python_docstrings}", url),
+        SMALLEST.replace("[flow.yaml]", url).replace("workflows:", "stages:"),
+        url,
+    ):
+        with pytest.raises(ConfigurationError, match="a URL") as caught:
+            load(text)
+        assert "hidden-word" not in str(caught.value)
+
+
 def test_forge_config_of_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORGE_CONFIG", "~nosuchuser/x")
     with pytest.raises(ConfigurationError, match=r"^FORGE_CONFIG: there is no home folder"):
