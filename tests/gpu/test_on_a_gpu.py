@@ -107,8 +107,9 @@ def test_rules_hold_beside_plain_rows(engine: TransformersEngine) -> None:
     assert "," not in texts[102]
 
 
-def test_a_poisoned_row_of_many_ends_alone(engine: TransformersEngine) -> None:
-    requests = _requests(64)
+@pytest.mark.parametrize("poisoned", [range(33, 34), range(7, 500, 20)])
+def test_poisoned_rows_of_500_end_alone(engine: TransformersEngine, poisoned: range) -> None:
+    requests = _requests(500)
     bad = 12345
 
     def fail(module: object, args: tuple[torch.Tensor, ...]) -> None:
@@ -116,16 +117,17 @@ def test_a_poisoned_row_of_many_ends_alone(engine: TransformersEngine) -> None:
             raise IndexError("index out of range in self")
 
     tokens = engine.encode
+    prompts = {requests[number].prompt for number in poisoned}
     engine.encode = lambda prompt, system: (  # type: ignore[method-assign]
-        (*tokens(prompt, system), bad) if "Number 33." in prompt else tokens(prompt, system)
+        (*tokens(prompt, system), bad) if prompt in prompts else tokens(prompt, system)
     )
     handle = engine.model.get_input_embeddings().register_forward_pre_hook(fail)
     completions = list(engine.generate(requests))
     handle.remove()
     engine.encode = tokens  # type: ignore[method-assign]
     errors = {done.request_id: done.error.error_class for done in completions if done.error}
-    assert errors == {33: ErrorClass.POISON}
-    assert len(completions) == 64
+    assert errors == dict.fromkeys(poisoned, ErrorClass.POISON)
+    assert len(completions) == 500
 
 
 def test_out_of_memory_is_survived(engine: TransformersEngine) -> None:
