@@ -50,15 +50,14 @@ def evaluate_preflight(
     plan_error: str | None,
     gate: Decision | None,
     previous: str | None,
-    weights: Mapping[str, str | ConfigurationError | None],
+    weights: Mapping[str, str | ConfigurationError],
     machine: Sequence[Criterion],
 ) -> Preflight:
     """Judge a stage.
 
     ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None
     when it could not be evaluated; ``previous`` is the stage before, None for the first.
-    ``weights`` maps each model key to what there is of it, else to why a run could not get at it
-    (None: not known why).
+    ``weights`` maps each model key to what there is of it, else to why a run could not get at it.
     """
     return Preflight(
         stage,
@@ -97,11 +96,8 @@ def weights_detail(present: WeightsInfo | None) -> str:
     return f"{present.architecture}, at most {present.bytes / 1e6:.0f} MB, converted"
 
 
-def _weights(model: str, found: str | ConfigurationError | None) -> Criterion:
+def _weights(model: str, found: str | ConfigurationError) -> Criterion:
     name = f"weights {model}"
     if isinstance(found, ConfigurationError):
         return Criterion(name, "no_go", str(found))
-    if found is None:
-        fix = f"not found; check models.{model}.source in forge.yaml"
-        return Criterion(name, "no_go", fix)
     return Criterion(name, "go", found)

@@ -46,7 +46,6 @@ def test_go_with_a_line_for_each_criterion() -> None:
         ({"gate": Refuse("canary-10 has not run")}, "gate", "canary-10 has not run"),
         ({"gate": Wait("canary-10 is running")}, "gate", "canary-10 is running"),
         ({"gate": None}, "gate", "could not be evaluated"),
-        ({"weights": {"small": None}}, "weights small", "check models.small.source"),
         (
             {"weights": {"small": ConfigurationError("models.small.source: no such file")}},
             "weights small",

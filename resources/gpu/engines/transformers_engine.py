@@ -21,11 +21,11 @@ from resources.gpu.engines.continuous_batch import ContinuousBatch
 from resources.gpu.engines.control_marks import ControlMarks, chat
 from resources.gpu.engines.kv_arena import KvArena
 from resources.gpu.engines.live_row import LoadedModel, RowEnd
+from resources.gpu.engines.loading import SHAREABLE_LAYERS, end_tokens, layer_types, load_model
 from resources.gpu.engines.static_batch import StaticBatch
 from resources.gpu.grammar import GrammarCompiler, GrammarError, grammar_key
-from resources.gpu.hf import quiet_transformers
 from resources.gpu.model_config import ModelConfig
-from resources.gpu.weights import WeightsInfo, first_line
+from resources.gpu.weights import WeightsInfo
 from resources.interaction import ErrorClass
 from resources.machine_reading import memory
 
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
-_SHAREABLE_LAYERS = {"full_attention"}
-_RUNNABLE_LAYERS = _SHAREABLE_LAYERS | {"sliding_attention"}
 _CPU_BATCH, _GPU_BATCH = 64, 64
 _PARKED_SHARE = 0.5
 """Of the host's free memory: what one model that is not needed now may take."""
@@ -51,15 +49,14 @@ class TransformersEngine:
         self.device = choose_device(config.device)
         self.dtype: DtypeChoice = choose_dtype(config.dtype, self.device)
         self.weights = weights
-        model, self.tokenizer = _load(weights, self.dtype, self.device, model_key)
-        layer_types = _layer_types(model.config, model_key)
-        self._share = layer_types <= _SHAREABLE_LAYERS
+        model, self.tokenizer = load_model(weights, self.dtype, self.device, model_key)
+        self._share = layer_types(model.config, model_key) <= SHAREABLE_LAYERS
         self._vocabulary = model.get_input_embeddings().weight.shape[0]
         self._context = min(filter(None, (weights.context_length, config.max_context)), default=0)
         on_cpu = self.device.type == "cpu"
         self.max_batch = config.max_batch or (_CPU_BATCH if on_cpu else _GPU_BATCH)
         self._token_budget = config.max_batch_tokens
-        self._end_tokens = _end_tokens(model, self.tokenizer)
+        self._end_tokens = end_tokens(model, self.tokenizer)
         self._grammars = GrammarCompiler(
             self.tokenizer, weights.sha256, self._vocabulary, self._end_tokens
         )
@@ -344,50 +341,6 @@ class TransformersEngine:
         """Free the model's memory."""
         self._loaded = self._arena_model = None
         self._release_memory()
-
-
-def _load(
-    weights: WeightsInfo, dtype: DtypeChoice, device: "torch.device", model_key: str
-) -> tuple[Any, Any]:
-    """The model on its device and its tokenizer."""
-    with quiet_transformers() as transformers:
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(weights.path)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                weights.path, dtype=dtype.name, attn_implementation="sdpa"
-            )
-        except MemoryError:
-            raise
-        except Exception as error:
-            # Broken files fail anywhere in the readers, with anything, a bare Exception included.
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise ConfigurationError(
-                f"models.{model_key}.source: transformers cannot load {weights.source}"
-                f" ({weights.architecture}): {first_line(error)}; choose another model."
-            ) from None
-    return model.to(device).eval(), tokenizer
-
-
-def _layer_types(config: Any, model_key: str) -> set[str]:
-    """Kinds of attention in the model. Raises ConfigurationError for kinds the static batches cannot run."""
-    text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ())
-    if not kinds:
-        kinds = {"sliding_attention" if getattr(text, "sliding_window", None) else "full_attention"}
-    if not kinds <= _RUNNABLE_LAYERS:
-        raise ConfigurationError(
-            f"models.{model_key}.engine: transformers cannot run {', '.join(sorted(kinds - _RUNNABLE_LAYERS))}"
-            " layers in batches here; choose another model."
-        )
-    return kinds
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> set[int]:
-    """Tokens that end a text: the generation config's and the tokenizer's."""
-    named = model.generation_config.eos_token_id
-    tokens = set(named if isinstance(named, list) else [named])
-    return {token for token in tokens | {tokenizer.eos_token_id} if token is not None}
 
 
 def _classify(error: Exception) -> EngineError:
