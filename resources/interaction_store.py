@@ -6,6 +6,7 @@ Composed of its parts by noun. Every public method is one transaction and safe t
 
 from resources.claim_store import ClaimStore
 from resources.commit_store import CommitStore
+from resources.residency_store import ResidencyStore
 from resources.run_registry import EndState, RunRegistry
 from resources.sample_store import SampleStore
 from resources.stage_counts import StageCounts
@@ -25,6 +26,7 @@ from resources.store_types import (
     OpenWork,
     PlannedStep,
     PlanReport,
+    Residency,
     ResourceSample,
     RunRow,
     StageScope,
@@ -46,6 +48,7 @@ class InteractionStore(
     StageReads,
     TraceReads,
     SampleStore,
+    ResidencyStore,
 ):
     """All of it, on one engine whose schema is migrated. Safe to use from several threads."""
 
@@ -65,6 +68,7 @@ __all__ = [
     "OpenWork",
     "PlanReport",
     "PlannedStep",
+    "Residency",
     "ResourceSample",
     "RunRow",
     "StageCounts",

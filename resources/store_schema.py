@@ -185,6 +185,30 @@ model_loads = sa.Table(
     sa.Index("model_loads_run", "run_id"),
 )
 
+residencies = sa.Table(
+    "residencies",
+    metadata,
+    _identity(),
+    sa.Column("run_id", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("engine", sa.Text, nullable=False),
+    sa.Column("device", sa.Text, nullable=False),
+    sa.Column("start_seconds", sa.Double, nullable=False),
+    sa.Column("busy_seconds", sa.Double, nullable=False),
+    sa.Column("interactions", sa.Integer, nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+    sa.Column("output_tokens", sa.BigInteger, nullable=False),
+    sa.Column("steps", JSONB, nullable=False, server_default="{}"),
+    sa.Column("memory_predicted", sa.BigInteger),
+    sa.Column("memory_seen", sa.BigInteger),
+    sa.Column("predicted_seconds", sa.Double),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", _Time, nullable=False, server_default=_clock()),
+    sa.Index("residencies_model", "definition", "device", "engine", "id"),
+    sa.Index("residencies_run", "run_id"),
+)
+
 resource_samples = sa.Table(
     "resource_samples",
     metadata,

@@ -1,6 +1,6 @@
 """What the interaction store takes and gives back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -114,6 +114,39 @@ class ModelLoad:
     seconds: float
     bytes: int
     at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """One stay of a model in an engine: what was asked of it, what it took, what had been predicted.
+
+    ``definition`` is the hash of the model's definition, ``device`` the hardware's name. Seconds:
+    ``start_seconds`` until the engine was ready, ``busy_seconds`` from then to its last answer.
+    """
+
+    run_id: str
+    model: str
+    definition: str
+    engine: str
+    device: str
+    start_seconds: float
+    busy_seconds: float
+    interactions: int
+    """Answers, retries included."""
+    prompt_tokens: int
+    output_tokens: int
+    reason: str
+    """Why this engine."""
+    steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Step name -> answers, prompt tokens, output tokens."""
+    memory_predicted: int | None = None
+    memory_seen: int | None = None
+    """Bytes."""
+    predicted_seconds: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.start_seconds + self.busy_seconds
 
 
 @dataclass(frozen=True, slots=True)
