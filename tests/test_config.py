@@ -230,6 +230,11 @@ def model(section: str) -> str:
     return SMALLEST.replace("{source: package:weights}", section)
 
 
+def server(setting: str = "", url: str = "http://h/v1") -> str:
+    """A model at a server, with one more setting."""
+    return model(f"{{source: x, engine: openai_http, url: '{url}', {setting}}}")
+
+
 BAD_FILES = {
     "empty": ("", "forge.yaml:1: the file is empty"),
     "broken": ("subjects: {", "forge.yaml:1: broken YAML: "),
@@ -399,6 +404,42 @@ BAD_FILES = {
         model("{source: '~nosuchuser/x.gguf'}"),
         "forge.yaml:3: models.m.source: there is no home folder for '~nosuchuser/x.gguf'",
     ),
+    "server without a place": (
+        model("{source: x, engine: openai_http}"),
+        "forge.yaml:3: models.m: engine openai_http needs a url; add such as url: http://",
+    ),
+    "place without a server": (
+        model("{source: x, url: http://h/v1}"),
+        "forge.yaml:3: models.m.url: is only for a server; write engine: openai_http, or remove it",
+    ),
+    "time limit without a server": (
+        model("{source: x, timeout: 5}"),
+        "forge.yaml:3: models.m.timeout: is only for a server",
+    ),
+    "key without a server": (
+        model("{source: x, engine: transformers, api_key_env: K}"),
+        "forge.yaml:3: models.m.api_key_env: is only for a server",
+    ),
+    "dtype of a server": (
+        server("dtype: auto"),
+        "forge.yaml:3: models.m.dtype: means nothing with engine: openai_http, the server decides;",
+    ),
+    "device of a server": (server("device: cpu"), "models.m.device: means nothing with engine"),
+    "revision of a server": (server("revision: x"), "models.m.revision: means nothing with engine"),
+    "batching of a server": (server("batching: auto"), "models.m.batching: means nothing with"),
+    "context of a server": (server("max_context: 64"), "models.m.max_context: means nothing with"),
+    "tokens of a server": (server("max_batch_tokens: 64"), "max_batch_tokens: means nothing with"),
+    "no time at all": (server("timeout: 0"), "models.m.timeout: should be greater than 0, got 0"),
+    "scheme of a server": (
+        server("", "ftp://h/v1"),
+        "models.m.url: should begin with http:// or https://; write http://HOST:PORT/v1",
+    ),
+    "no host": (server("", "http:///v1"), "models.m.url: is no URL; write http://HOST:PORT/v1"),
+    "no port": (server("", "http://h:x/v1"), "models.m.url: is no URL; write http://"),
+    "path of a request": (
+        server("", "http://h/v1/chat/completions"),
+        "models.m.url: should end before /chat/completions; write",
+    ),
     "workflow of nobody": (
         SMALLEST.replace("flow.yaml", "'~nosuchuser/x.yaml'"),
         "forge.yaml:4: workflows[0]: there is no home folder for '~nosuchuser/x.yaml'",
@@ -426,6 +467,43 @@ def test_bad_files_say_file_line_and_field_in_one_line(
     assert message.startswith("forge.yaml:")
     assert "\n" not in message
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        server("", "http://me:s3cr3t@h/v1"),
+        server("", "https://h/v1?api_key=s3cr3t"),
+        server("", "https://h/v1#s3cr3t"),
+        server("", "h/s3cr3t"),
+        server("", "http://h:s3cr3t/v1"),
+        server("api_key_env: sk-s3cr3t"),
+        server("api_key_env: s3cr3t"),
+    ],
+)
+def test_a_key_in_the_wrong_place_is_refused_and_not_repeated(load: Load, text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    assert str(caught.value).startswith("forge.yaml:3: models.m.")
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_a_model_at_a_server(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "org").mkdir()
+    text = server("api_key_env: MY_KEY, timeout: 5, max_batch: 8", "https://h:8000/v1/")
+    found = load(text.replace("source: x", "source: org")).models["m"]
+    assert (found.source, found.url, found.host) == ("org", "https://h:8000/v1", "h:8000")
+    assert (found.served, found.timeout, found.max_batch) == (True, 5, 8)
+    assert found.api_key_env == "MY_KEY"
+
+
+def test_how_long_a_server_may_take_changes_no_version(load: Load) -> None:
+    definitions = [
+        load(server(setting)).model_definitions
+        for setting in ("", "timeout: 5", "api_key_env: K", "max_batch: 2")
+    ]
+    assert definitions.count(definitions[0]) == 4
+    assert load(server("", "http://other/v1")).model_definitions != definitions[0]
 
 
 def test_workflows_are_found_by_pattern_each_once(load: Load, tmp_path: Path) -> None:

@@ -46,11 +46,19 @@ def used_models(project: Project) -> list[str]:
 
 
 def find_weights(project: Project) -> None:
-    """ConfigurationError for a model whose weights are nowhere; fetches and converts nothing."""
+    """ConfigurationError for a model whose weights, or whose server's key, are nowhere.
+
+    Fetches and converts nothing, and asks no server.
+    """
+    from resources.gpu.engines.openai_server import OpenAIServer
+
     with naming_forge_yaml(project.config):
         for key in used_models(project):
             config = project.config.models[key]
-            resolve_source(config.source, config.revision, key)
+            if config.served:
+                OpenAIServer(config, key)
+            else:
+                resolve_source(config.source, config.revision, key)
 
 
 def present_weights(project: Project, model: str) -> WeightsInfo | None:
@@ -59,8 +67,16 @@ def present_weights(project: Project, model: str) -> WeightsInfo | None:
     return weights_present(config.source, revision=config.revision, model_key=model)
 
 
+def server_state(project: Project, model: str) -> str:
+    """What the server of a model says, asked once. ForgeError with the sentence to act on."""
+    from resources.gpu.engines.openai_server import OpenAIServer
+
+    with naming_forge_yaml(project.config):
+        return OpenAIServer(project.config.models[model], model).find_model()
+
+
 def materialize_weights(project: Project, run_id: str, say: Say) -> dg.MaterializeResult:
-    """Converts what is not converted yet; the metadata lists every model."""
+    """Converts what is not converted yet; the metadata lists every model, a server's too."""
     presence.hold(open_engine(), run_id)
     columns = [
         "model",
@@ -75,6 +91,14 @@ def materialize_weights(project: Project, run_id: str, say: Say) -> dg.Materiali
     records = []
     for key in used_models(project):
         config = project.config.models[key]
+        if config.served:
+            place = {
+                "model": key,
+                "source": config.source,
+                "architecture": f"served by {config.host}",
+            }
+            records.append(dg.TableRecord(dict.fromkeys(columns) | place))
+            continue
         with naming_forge_yaml(project.config):
             info = ensure_weights(config.source, revision=config.revision, model_key=key)
         if info.converted:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from forge_assets.gate import Decision, Open, Refuse, Wait
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, ForgeError
 from resources.gpu.weights import WeightsInfo
 from resources.machine_limits import Criterion
 
@@ -51,20 +51,23 @@ def evaluate_preflight(
     gate: Decision | None,
     previous: str | None,
     weights: Mapping[str, str | ConfigurationError],
+    servers: Mapping[str, str | ForgeError],
     machine: Sequence[Criterion],
 ) -> Preflight:
     """Judge a stage.
 
     ``plan`` says what would be done, ``plan_error`` why it cannot be planned. ``gate`` is None
     when it could not be evaluated; ``previous`` is the stage before, None for the first.
-    ``weights`` maps each model key to what there is of it, else to why a run could not get at it.
+    ``weights`` maps each model key to what there is of it, else to why a run could not get at it;
+    ``servers`` the keys of models at servers to what those say.
     """
     return Preflight(
         stage,
         (
             _plan(plan, plan_error),
             _gate(gate, previous),
-            *(_weights(model, found) for model, found in weights.items()),
+            *(_model(f"weights {key}", found) for key, found in weights.items()),
+            *(_model(f"server {key}", found) for key, found in servers.items()),
             *machine,
         ),
     )
@@ -96,8 +99,7 @@ def weights_detail(present: WeightsInfo | None) -> str:
     return f"{present.architecture}, at most {present.bytes / 1e6:.0f} MB, converted"
 
 
-def _weights(model: str, found: str | ConfigurationError) -> Criterion:
-    name = f"weights {model}"
-    if isinstance(found, ConfigurationError):
+def _model(name: str, found: str | ForgeError) -> Criterion:
+    if isinstance(found, ForgeError):
         return Criterion(name, "no_go", str(found))
     return Criterion(name, "go", found)

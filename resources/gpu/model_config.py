@@ -1,10 +1,22 @@
 """One model of forge.yaml: where its weights come from and how they are run."""
 
-from typing import Literal
+import re
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+EngineName = Literal["auto", "transformers", "vllm", "openai_http"]
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class ModelConfig(BaseModel):
@@ -14,7 +26,15 @@ class ModelConfig(BaseModel):
 
     source: str = Field(min_length=1)
     """``package:NAME`` (weights inside an installed package), a .gguf file, a hub folder, or org/name."""
-    engine: Literal["transformers"] = "transformers"
+    engine: EngineName = "auto"
+    """``auto`` takes the installed engine that is predicted to end the work at hand first."""
+    url: str | None = None
+    """Base of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1; ``source`` is then the
+    model's name there. Only for openai_http, and needed for it."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the server's key. Only for openai_http."""
+    timeout: float = Field(default=120, gt=0, le=86400)
+    """Seconds for one request to the server. Only for openai_http."""
     batching: Literal["auto", "static", "continuous"] = "auto"
     """``auto``: continuous on a GPU in bfloat16 or float16, else static."""
     dtype: Dtype = "auto"
@@ -25,9 +45,19 @@ class ModelConfig(BaseModel):
     max_context: int | None = Field(default=None, ge=16)
     """Prompt plus new tokens; the model's own limit when absent."""
     max_batch: int | None = Field(default=None, ge=1, le=4096)
-    """Rows of one forward pass; chosen for the device when absent."""
+    """Rows of one forward pass, chosen for the device when absent; of a server: requests at once."""
     max_batch_tokens: int = Field(default=24576, ge=64)
     """Rows times (padded prompt + longest output) of one forward pass."""
+
+    @property
+    def served(self) -> bool:
+        """A server holds the model: there are no weights, no device and no load here."""
+        return self.engine == "openai_http"
+
+    @property
+    def host(self) -> str:
+        """host:port of the server; the port is left out where the URL leaves it out."""
+        return urlsplit(self.url or "").netloc
 
     @field_validator("source")
     @classmethod
@@ -36,3 +66,68 @@ class ModelConfig(BaseModel):
         if not stripped:
             raise ValueError("is empty; name package:NAME, a .gguf file, a folder or org/name")
         return stripped
+
+    # Validators of a field run only where the file gives a value, after the fields above it.
+
+    @field_validator("url", "api_key_env", "timeout")
+    @classmethod
+    def _only_served(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("engine", "openai_http") != "openai_http":
+            raise ValueError("is only for a server; write engine: openai_http, or remove it")
+        return value
+
+    @field_validator(
+        "batching", "dtype", "revision", "device", "max_context", "max_batch_tokens", mode="before"
+    )
+    @classmethod
+    def _only_here(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("engine") == "openai_http":
+            raise ValueError(
+                "means nothing with engine: openai_http, the server decides; remove it"
+            )
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _base_url(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_url(value.strip())
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _variable_name(cls, value: str | None) -> str | None:
+        # Not repeated in the message: it may be the key itself.
+        if value is not None and not _VARIABLE.fullmatch(value):
+            raise ValueError(
+                "is no name of an environment variable (capital letters, digits, '_'); write the"
+                " variable's name here and the key into the environment"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _needs_url(self) -> Self:
+        if self.served and self.url is None:
+            raise ValueError("engine openai_http needs a url; add such as url: http://HOST:PORT/v1")
+        return self
+
+
+def _checked_url(text: str) -> str:
+    """The base without a slash at its end. ValueError, which shows no part of it, when it is none."""
+    example = "write http://HOST:PORT/v1 or https://HOST/v1"
+    try:
+        url = urlsplit(text)
+        usable = bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isprintable() or " " in text:
+        raise ValueError(f"is no URL; {example}")
+    if url.scheme not in ("http", "https"):
+        raise ValueError(f"should begin with http:// or https://; {example}")
+    if "@" in url.netloc or url.query or url.fragment:
+        raise ValueError(
+            "holds a user, a password or parameters; remove them, and name the variable that holds"
+            " the key in api_key_env"
+        )
+    base = text.rstrip("/")
+    if base.endswith("/chat/completions"):
+        raise ValueError(f"should end before /chat/completions; {example}")
+    return base

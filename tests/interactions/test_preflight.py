@@ -4,7 +4,7 @@ import pytest
 
 from forge_assets.gate import Decision, Open, Refuse, Wait
 from forge_assets.interactions.preflight import Preflight, evaluate_preflight, weights_detail
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, InfrastructureError
 from resources.gpu.weights import WeightsInfo
 from resources.machine_limits import Criterion
 
@@ -20,6 +20,7 @@ def evaluate(**changed: object) -> Preflight:
         "gate": Open(),
         "previous": "canary-10",
         "weights": {"small": "LlamaForCausalLM, 269 MB"},
+        "servers": {},
         "machine": [CONNECTIONS, NO_GPU],
     }
     return evaluate_preflight("ramp-50", **(inputs | changed))
@@ -50,6 +51,11 @@ def test_go_with_a_line_for_each_criterion() -> None:
             {"weights": {"small": ConfigurationError("models.small.source: no such file")}},
             "weights small",
             "models.small.source: no such file",
+        ),
+        (
+            {"servers": {"far": InfrastructureError("models.far.url: no answer from http://far")}},
+            "server far",
+            "models.far.url: no answer",
         ),
         ({"machine": [FULL]}, "memory", "3.0 of 16.0 GB"),
     ],

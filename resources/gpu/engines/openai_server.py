@@ -1,0 +1,140 @@
+"""An OpenAI-compatible server: where it is, its key, and whether it has the model."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tenacity
+
+from resources.errors import ConfigurationError, InfrastructureError
+from resources.gpu.engines.openai_chat import server_sentence
+from resources.gpu.model_config import ModelConfig
+
+if TYPE_CHECKING:
+    import httpx
+
+_PROBE_SECONDS = 5.0
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often and how long a call is tried. Times in seconds."""
+
+    passing_tries: int = 6
+    """While the server is away, or has too much to do."""
+    other_tries: int = 2
+    """After a timeout, an error of the server's own, an answer that is none."""
+    first_wait: float = 0.5
+    """Doubles with every try; each wait is jittered by half."""
+    longest_wait: float = 60.0
+    """Also of what the server asks for."""
+
+
+class OpenAIServer:
+    """The server of one model of forge.yaml."""
+
+    def __init__(self, config: ModelConfig, model_key: str) -> None:
+        """Read the key from the environment. ConfigurationError when it is not there."""
+        assert config.url is not None
+        self.url = config.url
+        self.host = config.host
+        self.model = config.source
+        self._field = f"models.{model_key}"
+        self._variable = config.api_key_env
+        self._key = self._read_key()
+
+    def _read_key(self) -> str | None:
+        if self._variable is None:
+            return None
+        key = os.environ.get(self._variable, "").strip()
+        if not key or not key.isascii() or not key.isprintable():
+            state = "holds no key that can be sent" if key else "is not set"
+            raise ConfigurationError(
+                f"{self._field}.api_key_env: the environment variable {self._variable} {state};"
+                " set it to the server's key"
+            )
+        return key
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """With the key, if one is configured."""
+        return {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+
+    def redacted(self, text: str) -> str:
+        """What the server said, without the key."""
+        return text.replace(self._key, "***") if self._key else text
+
+    def wait_for_model(self, patience: Patience) -> str:
+        """``find_model``, and again while the server is away; InfrastructureError when it stays away."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(InfrastructureError),
+            stop=tenacity.stop_after_attempt(patience.passing_tries),
+            wait=tenacity.wait_random_exponential(patience.first_wait, patience.longest_wait),
+            reraise=True,
+        )
+        return retrying(self.find_model)
+
+    def find_model(self) -> str:
+        """Ask the server, for at most five seconds, which models it has. Returns what it said.
+
+        ConfigurationError when it refuses or lacks the model, InfrastructureError without an answer.
+        """
+        import httpx
+
+        place = f"{self.url}/models"
+        try:
+            reply = httpx.get(place, headers=self.headers, timeout=_PROBE_SECONDS)
+        except (httpx.InvalidURL, UnicodeError):
+            raise ConfigurationError(
+                f"{self._field}.url: is no URL; write http://HOST:PORT/v1"
+            ) from None
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise InfrastructureError(
+                f"{self._field}.url: no answer from {place} ({reason}); start the server or correct"
+                " the url, then run the same command again"
+            ) from None
+        self._check_status(reply, place)
+        return self._check_names(_names(reply))
+
+    def _check_status(self, reply: "httpx.Response", place: str) -> None:
+        status = reply.status_code
+        if reply.is_success:
+            return
+        said = server_sentence(self.redacted(reply.text))
+        answered = f"{self._field}.url: {place} answered {status}" + (f" ({said})" if said else "")
+        if status in (401, 403):
+            fix = "set" if self._variable is None else "correct the key in"
+            raise ConfigurationError(f"{answered}; {fix} {self._variable or 'api_key_env'}")
+        if status == 404:
+            raise ConfigurationError(
+                f"{answered}; end the url where /models follows, mostly at /v1"
+            )
+        if status == 429 or status >= 500:
+            raise InfrastructureError(f"{answered}; run the same command when the server is well")
+        raise ConfigurationError(f"{answered}; write the url of an OpenAI-compatible server")
+
+    def _check_names(self, names: Sequence[str]) -> str:
+        if not names:
+            return f"{self.host} answers and lists no models"
+        if {self.model, f"{self.model}:latest"} & set(names):  # Ollama adds the tag itself
+            return f"{self.host} has {self.model}"
+        # A server that was given a folder may list only what it could fetch besides.
+        if self.model.startswith("/"):
+            return f"{self.host} answers and does not list its folder {self.model}"
+        listed = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+        raise ConfigurationError(
+            f"{self._field}.source: {self.host} has no '{self.model}', it lists {listed}; correct the"
+            " name or load the model there"
+        )
+
+
+def _names(reply: "httpx.Response") -> list[str]:
+    """The ids of a model list; none when the body is something else."""
+    try:
+        models = reply.json()["data"]
+        return sorted(str(model["id"]) for model in models)
+    except (ValueError, LookupError, TypeError):
+        return []
