@@ -25,8 +25,10 @@ MAX_SUBJECTS = 2_000_000_000
 MAX_DATASET_BYTES = 1000
 """With a subject's key it stands in an index, whose rows PostgreSQL limits to about 2,700 bytes."""
 
-_SPEED_KNOBS = frozenset({"device", "max_batch", "max_batch_tokens"})
-"""Model settings that change how fast a result comes, not what was asked for."""
+_SPEED_KNOBS = frozenset(
+    {"device", "engine", "batching", "max_batch", "max_batch_tokens", "timeout", "api_key_env"}
+)
+"""Model settings that change how a result is got and how fast, not what was asked for."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PARTITION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -125,6 +127,7 @@ class ConfigFile(_Section):
     thresholds: Thresholds = Thresholds()
     preflight: PreflightLimits = PreflightLimits()
     gate_wait: Seconds = 6 * 3600.0
+    group_wait: Seconds = 600.0
     cloud: dict[str, Any] = {}
     alerts: dict[str, Any] = {}
 
@@ -150,6 +153,8 @@ class ForgeConfig:
     preflight: PreflightLimits
     gate_wait: float
     """Seconds that a run waits at its gate for the stage before."""
+    group_wait: float
+    """Seconds that a model's ready work waits for another model before that one gives way."""
     cloud: dict[str, Any]
     alerts: dict[str, Any]
     model_definitions: dict[str, dict[str, Any]]
@@ -203,6 +208,7 @@ def load_config(path: Path | None = None) -> ForgeConfig:
         thresholds=content.thresholds,
         preflight=content.preflight,
         gate_wait=content.gate_wait,
+        group_wait=content.group_wait,
         cloud=content.cloud,
         alerts=content.alerts,
         model_definitions={
@@ -323,7 +329,9 @@ def _resolved_sqlite(url: str, folder: Path) -> str:
 def _resolved_model(
     document: YamlDocument, key: str, model: ModelConfig, folder: Path
 ) -> ModelConfig:
-    """A path to weights lies beside forge.yaml; packages and hub ids stay as they are."""
+    """A path to weights lies beside forge.yaml; packages, hub ids and names at a server stay."""
+    if model.served:
+        return model
     source = _expanded(document, ("models", key, "source"), model.source)
     if model.source.startswith("package:") or source.is_absolute():
         return model

@@ -96,6 +96,11 @@ def memory() -> Memory:
     return Memory(total, available)
 
 
+def own_memory() -> int:
+    """Bytes that this process has in memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def _connections(connection: sa.Connection) -> Connections:
     row = connection.execute(_CONNECTIONS).one()
     return Connections(row.total, row.active, row.idle, row.max)

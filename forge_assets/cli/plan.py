@@ -3,7 +3,7 @@
 import json
 
 from forge_assets.cli.open import open_store, out, plan_of
-from forge_assets.interactions.dry_run import DryRun, dry_run
+from forge_assets.interactions.dry_run import ENGINES, DryRun, dry_run
 
 
 def show(workflow: str | None, stage_key: str, as_json: bool) -> int:
@@ -23,9 +23,14 @@ def _print(answer: DryRun) -> None:
     )
     for group in answer.groups:
         size = "size unknown until converted"
-        if group.memory_bytes is not None:
+        if group.server is not None:
+            size = f"served by {group.server}"
+        elif group.memory_bytes is not None:
             size = f"at most {group.memory_bytes / 1e6:.0f} MB"
+            size += f" and {(group.working_bytes or 0) / 1e6:.0f} MB to work in"
         out(f"  {group.model} ({size}): at most {group.at_most}, steps {', '.join(group.steps)}")
+        took = "not measured yet" if group.seconds is None else f"about {group.seconds:.0f} s"
+        out(f"    {group.engine} ({group.engine_reason}): {took} for some {group.answers} answers")
     out(f"model loads: {answer.loads}")
     if answer.done:
         out(
@@ -35,5 +40,7 @@ def _print(answer: DryRun) -> None:
         out(f"warning: {warning}")
     if answer.seconds is None:
         out("time: not measured yet; the first stage will tell")
+    elif answer.measured_on == ENGINES:
+        out(f"time: about {answer.seconds:.0f} s, as these engines took before")
     else:
         out(f"time: about {answer.seconds:.0f} s at the rate of {answer.measured_on}")

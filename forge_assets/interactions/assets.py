@@ -127,7 +127,8 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
                 run.leave("cut_short", f"{left} interactions are left")
                 run.say(f"{run.stage.key} incomplete: {left} interactions are left")
                 return
-            yield from checks.step_results(run, steps, context.selected_asset_check_keys)
+            selected = context.selected_asset_check_keys
+            yield from checks.step_results(run, steps, selected, outcome.cache)
             if not results_selected(context, workflow):
                 run.leave("finished")
 

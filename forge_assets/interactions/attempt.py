@@ -69,7 +69,7 @@ def conclude(
     """What the completion makes of the interaction: completed, tried again, rejected or failed."""
     verdict = None
     if completion.error is None:
-        truncated = completion.finish_reason == "length"
+        truncated = completion.finish_reason in ("length", "repetition")
         verdict = judge_output(completion.text, step.output, truncated)
         error_class, message = verdict.error_class, verdict.reason
     else:

@@ -1,6 +1,6 @@
 """The results of the asset checks: the judgements of stage_checks.py with their worst examples."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -23,10 +23,14 @@ def results_checks(run: StageRun) -> list[dg.AssetCheckResult]:
 
 
 def step_results(
-    run: StageRun, steps: Collection[str], selected: Collection[dg.AssetCheckKey]
+    run: StageRun,
+    steps: Collection[str],
+    selected: Collection[dg.AssetCheckKey],
+    cache: Mapping[str, Any],
 ) -> Iterator[dg.MaterializeResult]:
-    """The materialization of each step with its own checks."""
+    """The materialization of each step with its own checks; ``cache``: what the run's loads took."""
     thresholds = run.plan.project.config.thresholds
+    residencies = run.store.residencies_of_runs([run.run_id])
     counted = {counts.step: counts for counts in run.store.step_counts(run.scope)}
     # Dagster wants parents first; rows that were renewed no longer stand in that order.
     for step in run.plan.ordered:
@@ -51,6 +55,11 @@ def step_results(
         }
         if counts.p50_seconds is not None:
             metadata["seconds p50"] = round(counts.p50_seconds, 3)
+        if cache:
+            metadata["model cache"] = dg.MetadataValue.json(dict(cache))
+        for stay in residencies:
+            if step.name in stay.steps:
+                metadata |= {"engine": stay.engine, "why this engine": stay.reason}
         yield dg.MaterializeResult(asset_key=asset, metadata=metadata, check_results=checks)
 
 

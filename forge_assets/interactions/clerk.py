@@ -5,11 +5,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from forge_assets.interactions.attempt import conclude, prepare
+from forge_assets.interactions.made import Made
+from forge_assets.interactions.output_lengths import OutputLengths
 from forge_assets.workflow.plan import advance
 from forge_assets.workflow.plan import ancestors as ancestors_of
 from forge_assets.workflow.spec import Workflow
@@ -40,6 +42,8 @@ class WorkOrder:
     subject_ids: frozenset[int] | None = None
     """None is every subject of the stage."""
     max_interactions: int | None = None
+    earlier_lengths: Mapping[str, float] = field(default_factory=dict)
+    """Output tokens of an answer by step, as earlier runs had them."""
 
 
 @dataclass
@@ -68,6 +72,8 @@ class Clerk:
         self._store = store
         self._order = order
         self._heartbeat = heartbeat
+        self._lengths = OutputLengths(order.earlier_lengths)
+        self._made = Made()
         self._steps = {step.name: step for step in order.workflow.steps}
         self._ancestors = ancestors_of(order.workflow)
         self._changed = threading.Condition()
@@ -108,6 +114,12 @@ class Clerk:
             self._raise_error()
             self._finished.append(completion)
             self._changed.notify_all()
+
+    def take_made(self) -> Made:
+        """What was answered since the last call; nothing is missing once ``take`` gave nothing."""
+        with self._changed:
+            made, self._made = self._made, Made()
+            return made
 
     @property
     def budget_spent(self) -> bool:
@@ -196,7 +208,8 @@ class Clerk:
             if isinstance(request, Result):
                 ended.append(request)
             else:
-                prepared.append((claim, request))
+                expected = self._lengths.expected(claim.step, request.max_new_tokens)
+                prepared.append((claim, replace(request, expected_tokens=expected)))
         self.tally.claimed += len(claims)
         self.tally.seen.update(claim.interaction_id for claim in claims)
         with self._changed:
@@ -210,6 +223,9 @@ class Clerk:
 
     def _conclude(self, completion: Completion) -> Result:
         claim, request = self._in_flight[completion.request_id]
+        self._made.add(claim.step, completion)
+        if completion.error is None:
+            self._lengths.learn(claim.step, completion.output_tokens)
         return conclude(self._steps[claim.step], claim, request, completion, datetime.now(UTC))
 
     def _commit(self, results: list[Result]) -> None:

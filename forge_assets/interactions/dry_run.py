@@ -1,8 +1,10 @@
 """What a run of a stage would do: interactions, groups, loads, memory, time. Generates nothing."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.ingest import SourceFacts, check_fields, look_at_subjects
 from forge_assets.interactions.inputs import present_weights
 from forge_assets.interactions.status import stage_counts
@@ -10,9 +12,13 @@ from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
 from forge_assets.workflow.template import fixed_text_behind
 from resources.errors import ConfigurationError
+from resources.gpu.devices import probe
+from resources.gpu.memory_need import MemoryNeed, memory_need
 from resources.interaction_store import InteractionStore
 from resources.stage_counts import StageCounts
 
+ENGINES = "engines"
+"""What a prediction rests on where every engine was measured, in place of a stage."""
 _WIDTH = {"float32": 4, "bfloat16": 2, "float16": 2, "auto": 4}
 """Bytes a parameter; auto may turn out to be float32."""
 
@@ -25,8 +31,18 @@ class Group:
     steps: tuple[str, ...]
     at_most: int
     """Branches that are not taken make it fewer."""
+    answers: int
+    """As many as the branches of the stage before let one expect."""
+    engine: str
+    engine_reason: str
+    seconds: float | None
+    """Predicted from what the engine took before, its start included; None before it was measured."""
     memory_bytes: int | None
-    """Of the model's parameters; None until the weights are converted."""
+    """Of the model's parameters; None until the weights are converted, or at a server."""
+    working_bytes: int | None
+    """Of keys and values, and of what a batch is computed in."""
+    server: str | None = None
+    """host:port of the server that holds the model."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +56,7 @@ class DryRun:
     groups: tuple[Group, ...]
     loads: int
     seconds: float | None
-    """From the rate of the stages that ran; None before any did."""
+    """From what the engines took before, else from the rate of the stages that ran."""
     measured_on: str | None
     warnings: tuple[str, ...] = ()
 
@@ -57,14 +73,14 @@ def dry_run(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> DryRun
     subjects = mine.subjects or _in_range(facts, stage)
     left = subjects * len(plan.steps) - mine.ended
     groups = _groups(plan, subjects, store, stage)
-    seconds, measured_on = _prediction(counts, left)
+    seconds, measured_on = _prediction(groups, counts, left)
     return DryRun(
         partition=stage.key,
         subjects=subjects,
         interactions_at_most=left,
         done=mine.ended,
         groups=groups,
-        loads=len(groups),
+        loads=sum(group.server is None for group in groups),
         seconds=seconds,
         measured_on=measured_on,
         warnings=_warnings(plan),
@@ -91,27 +107,54 @@ def _groups(
 ) -> tuple[Group, ...]:
     """By model, with the steps that have something left; a model that has not has no group."""
     done = store.ended_by_step(plan.project.scope(plan.workflow, stage), plan.versions)
+    chooser = EngineChooser(plan, stage, store)
     groups = []
     for model in plan.models:
         names = [step.name for step in plan.ordered if step.model == model]
         left = {name: subjects - done.get(name, 0) for name in names}
         left = {name: count for name, count in left.items() if count > 0}
         if left:
-            groups.append(Group(model, tuple(left), sum(left.values()), _memory(plan, model)))
+            groups.append(_group(plan, model, left, chooser))
     return tuple(groups)
 
 
-def _memory(plan: WorkflowPlan, model: str) -> int | None:
+def _group(
+    plan: WorkflowPlan, model: str, left: Mapping[str, int], chooser: EngineChooser
+) -> Group:
+    config = plan.project.config.models[model]
+    need = None if config.served else _memory(plan, model)
+    choice = chooser.choose(model, left)
+    return Group(
+        model=model,
+        steps=tuple(left),
+        at_most=sum(left.values()),
+        answers=sum(chooser.answers_ahead(model, left).values()),
+        engine=choice.engine,
+        engine_reason=choice.reason,
+        seconds=choice.forecast.seconds if choice.forecast else None,
+        memory_bytes=need.weights if need else None,
+        working_bytes=need.keys_values + need.workspace if need else None,
+        server=config.host if config.served else None,
+    )
+
+
+def _memory(plan: WorkflowPlan, model: str) -> MemoryNeed | None:
     try:
         weights = present_weights(plan.project, model)
     except ConfigurationError:  # the pre-flight and the run say it
         return None
-    width = _WIDTH[plan.project.config.models[model].dtype]
-    return weights.parameters * width if weights else None
+    config = plan.project.config.models[model]
+    on_gpu = config.device != "cpu" and bool(probe(config.device).devices)
+    return memory_need(weights, config, _WIDTH[config.dtype], on_gpu) if weights else None
 
 
-def _prediction(counts: list[StageCounts], left: int) -> tuple[float | None, str | None]:
-    """Seconds for what is left at the rate of the latest stage that did some work."""
+def _prediction(
+    groups: Sequence[Group], counts: list[StageCounts], left: int
+) -> tuple[float | None, str | None]:
+    """Seconds for what is left: of the engines, else at the rate of the latest stage that worked."""
+    predicted = [group.seconds for group in groups if group.seconds is not None]
+    if groups and len(predicted) == len(groups):
+        return sum(predicted), ENGINES
     for row in reversed(counts):
         if row.worked and row.working_seconds:
             return left * row.working_seconds / row.worked, row.partition

@@ -19,6 +19,7 @@ from resources.store_types import (
     FailureClass,
     ModelCounts,
     ModelLoad,
+    Residency,
     StageScope,
     StepCounts,
 )
@@ -38,6 +39,7 @@ class StageReport:
     models: tuple[ModelCounts, ...]
     runs: int
     loads: tuple[ModelLoad, ...]
+    residencies: tuple[Residency, ...]
     peaks: ResourcePeaks | None
     judgements: tuple[Judgement, ...]
     rejections: tuple[Example, ...]
@@ -63,6 +65,7 @@ def read_stage_report(
         models=tuple(store.model_counts(scope)),
         runs=len(run_ids),
         loads=tuple(store.loads(run_ids)),
+        residencies=tuple(store.residencies_of_runs(run_ids)),
         peaks=peaks(samples),
         judgements=tuple(judge(samples, limits)),
         rejections=tuple(store.worst_examples(scope, status=Status.REJECTED, limit=_EXAMPLES)),
@@ -99,6 +102,7 @@ def stage_report_json(report: StageReport) -> dict[str, Any]:
         "models": [asdict(model) | {"attempted": model.attempted} for model in report.models],
         "runs": report.runs,
         "loads": [asdict(load) | {"at": _iso(load.at)} for load in report.loads],
+        "residencies": [asdict(stay) | {"seconds": stay.seconds} for stay in report.residencies],
         "resources": {
             "peaks": asdict(report.peaks) if report.peaks else None,
             "judgements": [asdict(judgement) for judgement in report.judgements],
@@ -115,6 +119,7 @@ def stage_report_markdown(report: StageReport) -> str:
         *_speed(report),
         *_steps(report),
         *_models(report),
+        *_engines(report),
         *_machine(report),
         *_rejections(report),
         *_failures(report),
@@ -200,6 +205,35 @@ def _models(report: StageReport) -> list[str]:
     return ["## Models", table(["model", *_TALLY], rows)]
 
 
+def _engines(report: StageReport) -> list[str]:
+    """Each model in each run: what was predicted before it, and what it took."""
+    runs: dict[tuple[str, str], list[Residency]] = {}
+    for stay in report.residencies:
+        runs.setdefault((stay.run_id, stay.model), []).append(stay)
+    rows = [
+        [
+            *(
+                stays[0].model,
+                stays[0].engine,
+                len(stays),
+                sum(stay.interactions for stay in stays),
+            ),
+            _number(sum(stay.start_seconds for stay in stays), 1),
+            _number(sum(stay.busy_seconds for stay in stays), 1),
+            _number(sum(stay.seconds for stay in stays), 1),
+            _number(stays[0].predicted_seconds, 1),
+            _megabytes(max((stay.memory_seen or 0 for stay in stays), default=0) or None),
+            *(_megabytes(stays[0].memory_predicted), stays[0].reason),
+        ]
+        for stays in runs.values()
+    ]
+    headings = [
+        *("model", "engine", "turns", "answers", "start s", "work s", "took s", "predicted s"),
+        *("MB seen", "MB predicted", "why this engine"),
+    ]
+    return ["## Engines", table(headings, rows)] if rows else []
+
+
 _LATENCY = (
     "Rates are of the attempted (completed + rejected + failed). Seconds are from the start of an "
     "interaction's batch to its own end: batches overlap many, so they do not add up to the work."
@@ -279,6 +313,10 @@ def _rate(count: int, attempted: int) -> str | None:
 
 def _number(value: float | None, digits: int) -> str | None:
     return None if value is None else f"{value:.{digits}f}"
+
+
+def _megabytes(size: int | None) -> str | None:
+    return None if size is None else f"{size / 1e6:.0f}"
 
 
 def _gigabytes(part: int, total: int) -> str:

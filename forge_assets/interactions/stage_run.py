@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import dagster as dg
 import sqlalchemy as sa
@@ -13,15 +13,17 @@ import sqlalchemy as sa
 from forge_assets.gate import Decision, Refuse, RunLiveness, Wait, evaluate_gate
 from forge_assets.interactions import dagster_runs, presence
 from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
+from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.ingest import check_fields, ingest_subjects
 from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
+from forge_assets.interactions.stage_models import StageModels
 from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
 from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage, previous_stage
 from forge_assets.workflow.plan import advance
+from forge_assets.workflow.spec import Step
 from resources.errors import InfrastructureError, Refusal
-from resources.gpu.engines.base import Engine
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
 from resources.locks import LockSpace, SessionLock
@@ -197,6 +199,10 @@ class StageRun:
 
     # the wave
 
+    @cached_property
+    def _chooser(self) -> EngineChooser:
+        return EngineChooser(self.plan, self.stage, self.store)
+
     def work(self, steps: frozenset[str], limited: Limited, gpu: GpuResource) -> WaveOutcome:
         """Does the selected steps of the stage. Refusal when their parents are unfinished."""
         self._have_weights(steps, gpu)
@@ -218,6 +224,7 @@ class StageRun:
             steps,
             subject_ids=self._subjects(limited),
             max_interactions=limited.max_interactions,
+            earlier_lengths=self._chooser.lengths(),
         )
         if not self._open_work(order).total:
             self.say(f"{self.stage.key}: nothing to generate, every selected interaction has ended")
@@ -231,7 +238,9 @@ class StageRun:
                 gpu_configured=self._gpu_configured,
             )
             with monitor:
-                return run_wave(self.store, order, self._hooks(order, gpu, monitor, locks))
+                models = StageModels(self.plan, self.store, order, gpu, self._chooser, self.say)
+                outcome = run_wave(self.store, order, self._hooks(order, models, monitor, locks))
+                return replace(outcome, cache=models.counters().as_json())
 
     def unfinished(self) -> int:
         """Interactions of the stage that have not ended."""
@@ -259,22 +268,33 @@ class StageRun:
         """Makes them where the selection left the asset out, before anything is planned."""
         config = self.plan.project.config
         with naming_forge_yaml(config):
-            for step in self.plan.ordered:
-                if step.name in steps:
-                    gpu.ensure_weights(step.model, config.models[step.model])
+            for step in self._run_here(steps):
+                gpu.ensure_weights(step.model, config.models[step.model])
+
+    def _run_here(self, steps: frozenset[str]) -> list[Step]:
+        """Those of the steps whose models no server holds."""
+        models = self.plan.project.config.models
+        return [
+            step
+            for step in self.plan.ordered
+            if step.name in steps and not models[step.model].served
+        ]
 
     def _hooks(
-        self, order: WorkOrder, gpu: GpuResource, monitor: Monitor, locks: list[SessionLock]
+        self, order: WorkOrder, models: StageModels, monitor: Monitor, locks: list[SessionLock]
     ) -> WaveHooks:
         progress = Progress(self.stage.key, self._open_work(order).total, self.say)
         return WaveHooks(
-            engine=lambda key: self._load(gpu, key, order),
-            resident=gpu.resident,
+            engine=models.engine,
+            last_batches=models.last_batches,
+            left=models.left,
+            resident=models.resident,
             heartbeat=lambda: self._heartbeat(locks),
             breach=monitor.breach,
             progress=progress,
             waiting=progress.waiting,
             reclaim_dead=self.bury_dead,
+            group_wait=self.plan.project.config.group_wait,
         )
 
     def _heartbeat(self, locks: list[SessionLock]) -> None:
@@ -286,34 +306,14 @@ class StageRun:
                 " everything committed is kept, run the same command again"
             )
 
-    def _load(self, gpu: GpuResource, model: str, order: WorkOrder) -> Engine:
-        """The model's engine; a load that this brought about is noted in the store."""
-        before = len(gpu.loads())
-        config = self.plan.project.config
-        with naming_forge_yaml(config):
-            engine = gpu.engine(model, config.models[model], later=self._needed_later(order))
-        for load in gpu.loads()[before:]:
-            self.say(
-                f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
-                f" {load.bytes / 1e6:.0f} MB in {load.seconds:.1f} s, from {load.tier}"
-            )
-            row = (self.run_id, load.model, load.seconds, load.bytes, load.tier)
-            patiently(partial(self.store.add_load, *row))
-        return engine
-
-    def _needed_later(self, order: WorkOrder) -> list[str]:
-        """Models with work left in the stage: those with work ready now, then as the steps come."""
-        work = (order.scope, order.steps, order.subject_ids)
-        ready = patiently(lambda: self.store.ready_models(*work))
-        left = patiently(lambda: self.store.open_models(*work))
-        place = {step.model: -n for n, step in enumerate(reversed(self.plan.ordered))}
-        return sorted(left, key=lambda key: (key not in ready, place.get(key, 1)))
-
     @contextmanager
     def _device(self, steps: frozenset[str], gpu: GpuResource) -> Iterator[list[SessionLock]]:
-        """Holds the lock of every device that the steps use: one engine at a time on a device."""
+        """Holds the lock of every device that the steps use: one engine at a time on a device.
+
+        None for models at a server.
+        """
         models = self.plan.project.config.models
-        selected = [step for step in self.plan.ordered if step.name in steps]
+        selected = self._run_here(steps)
         devices = sorted({gpu.device(models[step.model]) for step in selected})
         if any(step.output.structured for step in selected):
             gpu.import_grammars()

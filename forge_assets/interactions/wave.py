@@ -1,11 +1,14 @@
 """The wave: one residency of a model drains all its ready work before the next model is loaded."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 from forge_assets.interactions.clerk import Clerk, Tally, WorkOrder, patiently
-from resources.gpu.engines.base import Engine
+from forge_assets.interactions.made import Made
+from resources.gpu.engines.base import Engine, GenerationRequest
 from resources.interaction_store import InteractionStore, OpenWork
 
 _BATCHES_AHEAD = 4
@@ -21,6 +24,8 @@ class WaveOutcome:
     open_work: OpenWork
     halted: str | None
     """Why it stopped claiming before the work was done, if it did."""
+    cache: Mapping[str, Any] = field(default_factory=dict)
+    """What the model cache did for it."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,10 @@ class WaveHooks:
 
     engine: Callable[[str], Engine]
     """The model's engine, loaded if need be."""
+    last_batches: Callable[[str], AbstractContextManager[None]]
+    """Entered while the last claimed work of a model is generated: the time to fetch the next one."""
+    left: Callable[[str, Made, float], None]
+    """Told what a residency made, and its seconds from the engine's readiness to the last answer."""
     resident: Callable[[], Collection[str]]
     heartbeat: Callable[[], None]
     breach: Callable[[], str | None]
@@ -37,22 +46,31 @@ class WaveHooks:
     waiting: Callable[[OpenWork], None]
     """Told once a second while nothing is ready."""
     reclaim_dead: Callable[[], int]
+    group_wait: float
+    """Seconds after which a model gives way to another whose work is ready."""
 
 
 def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> WaveOutcome:
     """Works until nothing of the order is ready, running or waiting for a retry."""
     clerk = Clerk(store, order, heartbeat=hooks.heartbeat)
+    turns = Turns()
+    gave_way: str | None = None
     halted: str | None = None
+
+    def ready_models() -> Mapping[str, int]:
+        return patiently(lambda: store.ready_models(order.scope, order.steps, order.subject_ids))
+
     try:
         while True:
             halted = hooks.breach()
             if halted or clerk.budget_spent:
                 break
-            ready = patiently(
-                lambda: store.ready_models(order.scope, order.steps, order.subject_ids)
-            )
+            ready = ready_models()
             if ready:
-                halted = _drain(clerk, choose_model(ready, hooks.resident()), hooks)
+                model = turns.next(ready, hooks.resident(), gave_way)
+                patience = Patience(model, hooks.group_wait, ready_models)
+                halted = _drain(clerk, model, hooks, patience)
+                gave_way = model if patience.spent else None
             elif not _wait_for_work(store, order, hooks):
                 break
     finally:
@@ -66,30 +84,93 @@ def choose_model(ready: Mapping[str, int], resident: Collection[str]) -> str:
     return min(ready, key=lambda model: (model not in resident, -ready[model], model))
 
 
-def _drain(clerk: Clerk, model: str, hooks: WaveHooks) -> str | None:
-    """Generates until the model has nothing ready, or until a limit of the machine is broken.
+class Turns:
+    """Whose turn it is."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last: dict[str, int] = {}
+
+    def next(
+        self, ready: Mapping[str, int], resident: Collection[str], gave_way: str | None
+    ) -> str:
+        """After a model that ``gave_way``: of the others, the one whose turn is longest ago."""
+        others = [model for model in ready if model != gave_way]
+        if gave_way is not None and others:
+            model = min(others, key=lambda name: (self._last.get(name, -1), -ready[name], name))
+        else:
+            model = choose_model(ready, resident)
+        self._count += 1
+        self._last[model] = self._count
+        return model
+
+
+class Patience:
+    """How long the others wait for the present model."""
+
+    def __init__(
+        self,
+        model: str,
+        seconds: float,
+        ready_models: Callable[[], Mapping[str, int]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model = model
+        self._ready_models = ready_models
+        self._clock = clock
+        self._look_at = clock() + seconds
+        self.spent = False
+
+    def over(self) -> bool:
+        """Whether the time is up and work for another model is ready."""
+        if not self.spent and self._clock() >= self._look_at:
+            self._look_at = self._clock() + _POLL_SECONDS
+            self.spent = any(model != self._model for model in self._ready_models())
+        return self.spent
+
+
+def _drain(clerk: Clerk, model: str, hooks: WaveHooks, patience: Patience) -> str | None:
+    """Generates until the model has nothing ready, others waited too long, or a limit is broken.
 
     Returns that limit. Claiming stops at once then, generating with the batch that is in flight.
     """
     # Claimed before the model is loaded: throughput counts the load.
     clerk.open(model, window=1)
     engine = hooks.engine(model)
+    started = time.monotonic()
     window = engine.max_batch * _BATCHES_AHEAD
     clerk.open(model, window)
-    while requests := clerk.take(window):
-        broken = batch = None
-        for completion in engine.generate(requests):
-            clerk.put(completion)
-            hooks.progress(model, clerk.tally)
-            current = completion.provenance.get("batch_id")
-            if broken is None and (broken := hooks.breach()):
-                clerk.open(model, window=0)
-                batch = current
-            elif broken and current != batch:
-                break
-        if broken:
-            return broken
-    return None
+    broken: str | None = None
+    while not broken and (requests := clerk.take(window)):
+        last = len(requests) < window
+        with hooks.last_batches(model) if last else nullcontext():
+            broken = _generate(clerk, model, engine, requests, hooks)
+        if patience.over():
+            # What is claimed already is still made here.
+            clerk.open(model, window=0)
+    hooks.left(model, clerk.take_made(), time.monotonic() - started)
+    return broken
+
+
+def _generate(
+    clerk: Clerk,
+    model: str,
+    engine: Engine,
+    requests: Sequence[GenerationRequest],
+    hooks: WaveHooks,
+) -> str | None:
+    """Hands every completion on; the limit that was broken meanwhile, if one was."""
+    broken = batch = None
+    for completion in engine.generate(requests):
+        clerk.put(completion)
+        hooks.progress(model, clerk.tally)
+        current = completion.provenance.get("batch_id")
+        if broken is None and (broken := hooks.breach()):
+            clerk.open(model, window=0)
+            batch = current
+        elif broken and current != batch:
+            break
+    return broken
 
 
 def _wait_for_work(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> bool:

@@ -36,7 +36,7 @@ class _ContractError(Exception):
 def judge_output(text: str, contract: OutputContract, truncated: bool) -> Verdict:
     """Judge an output, without the blanks around it. Every output gets a verdict.
 
-    ``truncated``: the model was stopped at max_new_tokens. Such an output is accepted when it
+    ``truncated``: the model was stopped, at max_new_tokens or in a loop. Such an output is accepted when it
     satisfies its contract all the same. A free text that loops is refused even when it fits.
     """
     stripped = text.strip()

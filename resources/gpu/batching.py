@@ -12,6 +12,12 @@ class Row:
     index: int
     tokens: Sequence[int]
     max_new_tokens: int
+    expected_tokens: int | None = None
+
+    @property
+    def expected(self) -> int:
+        """How long the answer will probably be."""
+        return self.expected_tokens or self.max_new_tokens
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,7 @@ def plan_batches(
     line = [
         (group.shared, row)
         for group in groups
-        for row in sorted(
-            group.rows, key=lambda row: (len(row.tokens), row.max_new_tokens, row.index)
-        )
+        for row in sorted(group.rows, key=lambda row: (len(row.tokens), row.expected, row.index))
     ]
     plans: list[BatchPlan] = []
     start = 0
@@ -102,20 +106,27 @@ def _prefix_groups(ordered: Sequence[Row]) -> list[PrefixGroup]:
     A group costs its shared beginning once plus the rest of every row; the cheapest split is found
     over all places to cut. Sorted order makes a group's shared length the least of its neighbours'.
     """
+    import numpy as np
+
+    count = len(ordered)
+    spare = [len(row.tokens) - 1 for row in ordered]
     common = [_common(a.tokens, b.tokens) for a, b in pairwise(ordered)]
-    saved = [0] * (len(ordered) + 1)
+    saved = np.zeros(count + 1, dtype=np.int64)
     """saved[i]: prompt tokens not computed twice among the first i rows, at best."""
-    cut = [0] * (len(ordered) + 1)
-    for end in range(1, len(ordered) + 1):
+    cut = [0] * (count + 1)
+    shared = np.zeros(count, dtype=np.int64)
+    """shared[i]: tokens that all rows from i up to the last one looked at begin with."""
+    others = np.arange(count, 0, -1)
+    for end in range(1, count + 1):
         saved[end], cut[end] = saved[end - 1], end - 1
-        shared = len(ordered[end - 1].tokens) - 1
-        for start in range(end - 2, -1, -1):
-            shared = min(shared, common[start], len(ordered[start].tokens) - 1)
-            if shared <= 0:
-                break
-            gain = saved[start] + shared * (end - start - 1)
-            if gain > saved[end]:
-                saved[end], cut[end] = gain, start
+        if end < 2:
+            continue
+        shared[end - 2] = max(0, min(common[end - 2], spare[end - 2], spare[end - 1]))
+        np.minimum(shared[: end - 1], shared[end - 2], out=shared[: end - 1])
+        gains = saved[: end - 1] + shared[: end - 1] * others[count - end + 1 :]
+        start = end - 2 - int(gains[::-1].argmax())
+        if gains[start] > saved[end]:
+            saved[end], cut[end] = gains[start], start
     groups: list[PrefixGroup] = []
     end = len(ordered)
     while end > 0:

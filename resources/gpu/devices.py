@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal
 
+from resources.gpu.dtype_probe import cpu_model
+
 
 @dataclass(frozen=True)
 class GpuDevice:
@@ -59,6 +61,13 @@ def probe(configured: str = "auto") -> DeviceReport:
     if not devices:
         return DeviceReport("none", "the NVIDIA driver shows no GPU")
     return DeviceReport("ok", f"{len(devices)} GPU(s)", devices)
+
+
+def device_name(configured: str) -> str:
+    """The hardware that a model configured so runs on: what speeds measured on it are filed under."""
+    devices = () if configured == "cpu" else probe(configured).devices
+    number = int(configured.partition(":")[2] or 0)
+    return devices[number].name if number < len(devices) else cpu_model()
 
 
 def _read(nvml: ModuleType, index: int) -> GpuDevice:

@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING
 
 from resources.gpu.dtype_probe import choose_device, choose_dtype
 from resources.gpu.engines.base import Engine
+from resources.gpu.engines.faults import out_of_memory
+from resources.gpu.engines.opening import connect_engine, open_engine
+from resources.gpu.memory_need import MemoryNeed, memory_need
 from resources.gpu.model_config import ModelConfig
-from resources.gpu.weights import ensure_weights
+from resources.gpu.weights import WeightsInfo, ensure_weights
 from resources.machine_reading import memory
 
+if TYPE_CHECKING:
+    import torch
+
 _log = logging.getLogger(__name__)
-_HEADROOM = 1.5
-"""A model needs its weights and about half as much again for keys, values and workspace."""
+SERVER = "server"
+_SEEN_MARGIN = 1.1
+"""The next batches may need a little more than those that were seen."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +37,18 @@ class ModelLoad:
     """Of the parameters in memory."""
     tier: str
     """'host' when it waited in the host's memory, 'converted' when the source had to be converted
-    first, else 'disk'."""
+    first, 'server' when a server holds it, else 'disk'."""
     dtype: str
     dtype_reason: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Bytes of a model with what it works in: as computed before its load, and the most seen."""
+
+    predicted: int | None = None
+    seen: int | None = None
 
 
 class ModelCache:
@@ -48,6 +64,7 @@ class ModelCache:
         self._lock = RLock()
         self._engines: _Engines = OrderedDict()
         self._parked: _Engines = OrderedDict()
+        self._needs: dict[_Key, MemoryNeed] = {}
         self.loads: list[ModelLoad] = []
         self.evictions = 0
 
@@ -67,6 +84,31 @@ class ModelCache:
                 return self._resume(model_key, config, parked, later)
             return self._load(model_key, config, later)
 
+    def fetch(self, model_key: str, config: ModelConfig) -> None:
+        """Bring a model nearer that will be needed next, without anything leaving for it.
+
+        Onto its device where there is room, else into the host's memory.
+        """
+        key = (model_key, config)
+        with self._lock:
+            if config.served or key in self._engines or key in self._parked:
+                return
+            weights = ensure_weights(config.source, self._cache_dir, config.revision, model_key)
+            if self._fits(self._need(key, weights), choose_device(config.device)):
+                self._load(model_key, config, ())
+            elif choose_device(config.device).type == "cuda":
+                self._load_to_host(model_key, config, weights)
+
+    def memory(self, model_key: str, config: ModelConfig) -> MemoryUse:
+        """What was predicted for the model, and what it was seen to use."""
+        key = (model_key, config)
+        with self._lock:
+            need, held = self._needs.get(key), self._engines.get(key)
+            if need is None or held is None:
+                return MemoryUse()
+            seen = held.engine.workspace_seen
+            return MemoryUse(need.total, None if seen is None else held.load.bytes + seen)
+
     def resident(self) -> list[str]:
         """Keys of the models on their devices, least recently used first."""
         with self._lock:
@@ -80,20 +122,50 @@ class ModelCache:
                     engines.popitem()[1].engine.close()
 
     def _load(self, model_key: str, config: ModelConfig, later: Sequence[str]) -> Engine:
-        from resources.gpu.engines.transformers_engine import TransformersEngine
-
         start = time.perf_counter()
+        if config.served:
+            return self._connect(model_key, config, start)
         weights = ensure_weights(config.source, self._cache_dir, config.revision, model_key)
-        self._make_room(weights.parameters * _width(config), config, later)
-        engine = TransformersEngine(config, weights, model_key)
+        self._make_room(self._need((model_key, config), weights), config, later)
+        engine = self._open(model_key, config, weights, later)
+        load = _load_of(model_key, engine, weights, time.perf_counter() - start)
+        return self._hold(config, engine, load)
+
+    def _open(
+        self, model_key: str, config: ModelConfig, weights: WeightsInfo, later: Sequence[str]
+    ) -> Engine:
+        """Where the prediction was too low another model leaves, and it is tried again."""
+        while True:
+            try:
+                return open_engine(model_key, config, weights)
+            except Exception as error:
+                if not (out_of_memory(error) and self._leavable()):
+                    raise
+                _log.warning("%s did not fit: %s", model_key, error)
+            self._evict(later)
+
+    def _load_to_host(self, model_key: str, config: ModelConfig, weights: WeightsInfo) -> None:
+        start = time.perf_counter()
+        engine = open_engine(model_key, config, weights, on_host=True)
+        load = _load_of(model_key, engine, weights, time.perf_counter() - start)
+        self._parked[model_key, config] = _Held(engine, load)
+
+    def _need(self, key: "_Key", weights: WeightsInfo) -> MemoryNeed:
+        if key not in self._needs:
+            on_gpu = choose_device(key[1].device).type == "cuda"
+            self._needs[key] = memory_need(weights, key[1], _width(key[1]), on_gpu)
+        return self._needs[key]
+
+    def _connect(self, model_key: str, config: ModelConfig, start: float) -> Engine:
+        engine = connect_engine(model_key, config)
         load = ModelLoad(
             model=model_key,
             seconds=time.perf_counter() - start,
-            bytes=engine.memory_bytes,
-            tier="converted" if weights.converted else "disk",
+            bytes=0,
+            tier=SERVER,
             dtype=engine.dtype.name,
             dtype_reason=engine.dtype.reason,
-            sha256=weights.sha256,
+            sha256="",
         )
         return self._hold(config, engine, load)
 
@@ -101,7 +173,7 @@ class ModelCache:
         self, model_key: str, config: ModelConfig, parked: "_Held", later: Sequence[str]
     ) -> Engine:
         start = time.perf_counter()
-        self._make_room(parked.load.bytes, config, later)
+        self._make_room(self._needs[model_key, config], config, later)
         parked.engine.resume()
         seconds = time.perf_counter() - start
         return self._hold(config, parked.engine, replace(parked.load, seconds=seconds, tier="host"))
@@ -115,25 +187,32 @@ class ModelCache:
         )
         return engine
 
-    def _make_room(self, needed: int, config: ModelConfig, later: Sequence[str]) -> None:
-        """Evict until ``needed`` bytes fit into the budget, or into the device's free memory."""
+    def _make_room(self, need: MemoryNeed, config: ModelConfig, later: Sequence[str]) -> None:
+        """Evict until it fits into the budget, or into the device's free memory."""
         for held in self._engines.values():
             held.engine.trim()
-        device = str(choose_device(config.device))
-        while self._engines:
-            if self._budget is not None:
-                used = sum(held.load.bytes for held in self._engines.values())
-                fits = used + needed <= self._budget
-            else:
-                fits = needed * _HEADROOM <= free_memory(device)
-            if fits:
-                return
+        device = choose_device(config.device)
+        while self._leavable() and not self._fits(need, device):
             self._evict(later)
 
+    def _fits(self, need: MemoryNeed, device: "torch.device") -> bool:
+        if self._budget is not None:
+            used = sum(held.load.bytes for held in self._engines.values())
+            return used + need.weights <= self._budget
+        return need.total <= free_memory(str(device))
+
+    def _leavable(self) -> "list[_Key]":
+        """Models whose leaving would free memory: a server's takes none here."""
+        return [key for key in self._engines if not key[1].served]
+
     def _evict(self, later: Sequence[str]) -> None:
-        key = farthest(list(self._engines), later)
+        key = farthest(self._leavable(), later)
         held = self._engines.pop(key)
         self.evictions += 1
+        if (seen := held.engine.workspace_seen) is not None and key in self._needs:
+            self._needs[key] = replace(
+                self._needs[key], keys_values=0, workspace=int(seen * _SEEN_MARGIN)
+            )
         if held.engine.park():
             self._parked[key] = held
             _log.info("moved %s to the host's memory", key[0])
@@ -156,6 +235,18 @@ def farthest(held: Sequence[_Key], later: Sequence[str]) -> _Key:
     """Of models, least recently used first, the one whose next use is farthest away."""
     unneeded = [key for key in held if key[0] not in later]
     return unneeded[0] if unneeded else max(held, key=lambda key: later.index(key[0]))
+
+
+def _load_of(model_key: str, engine: Engine, weights: WeightsInfo, seconds: float) -> ModelLoad:
+    return ModelLoad(
+        model=model_key,
+        seconds=seconds,
+        bytes=engine.memory_bytes,
+        tier="converted" if weights.converted else "disk",
+        dtype=engine.dtype.name,
+        dtype_reason=engine.dtype.reason,
+        sha256=weights.sha256,
+    )
 
 
 def _width(config: ModelConfig) -> int:

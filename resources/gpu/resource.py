@@ -13,7 +13,7 @@ from resources.gpu.model_config import ModelConfig
 
 if TYPE_CHECKING:
     from resources.gpu.engines.base import Engine
-    from resources.gpu.model_cache import ModelCache, ModelLoad
+    from resources.gpu.model_cache import MemoryUse, ModelCache, ModelLoad
     from resources.gpu.weights import WeightsInfo
 
 _lock = Lock()
@@ -38,6 +38,14 @@ class GpuResource(dg.ConfigurableResource):
         """The model's engine, loaded once per process; ``later`` names models needed after it."""
         return process_cache().get(model_key, config, later)
 
+    def fetch(self, model_key: str, config: ModelConfig) -> None:
+        """Bring a model nearer that is needed next, without anything leaving for it."""
+        process_cache().fetch(model_key, config)
+
+    def memory(self, model_key: str, config: ModelConfig) -> "MemoryUse":
+        """What was predicted for a model, and what it was seen to use."""
+        return process_cache().memory(model_key, config)
+
     def resident(self) -> list[str]:
         """Keys of the models that are loaded now."""
         return process_cache().resident()
@@ -57,6 +65,10 @@ class GpuResource(dg.ConfigurableResource):
     def loads(self) -> "list[ModelLoad]":
         """Every load of this process so far."""
         return list(process_cache().loads)
+
+    def evictions(self) -> int:
+        """Models of this process that had to leave their device so far."""
+        return process_cache().evictions
 
     def ensure_weights(self, model_key: str, config: ModelConfig) -> "WeightsInfo":
         """Convert the model's weights unless that is done."""

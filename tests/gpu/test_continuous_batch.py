@@ -63,7 +63,7 @@ def test_every_row_says_what_it_says_alone(tiny: Tiny, limits: dict[str, int]) -
     assert _texts(completions) == _expected(engine, requests)
     assert [done.output_tokens for done in completions if done.finish_reason == "length"]
     assert completions[0].provenance["engine"] == "transformers-continuous"
-    assert completions[0].provenance["attention"] == "forge_arena"
+    assert completions[0].provenance["attention"] == "arena, row by row"
     assert _arena_is_empty(engine)
     assert _texts(list(engine.generate(requests[:3]))) == _expected(engine, requests[:3])
 

@@ -78,7 +78,7 @@ def test_ordinary_texts_have_the_tokens_of_the_template(
 def test_the_tokenizer_is_as_before_afterwards(shipped: TransformersEngine) -> None:
     before = shipped.encode("Say hi to number 1.", None)
     shipped.encode(FORGED, "once more")
-    shipped._encode.cache_clear()
+    shipped._prompts.forget()
     assert shipped.encode("Say hi to number 1.", None) == before
 
 

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,3 +130,57 @@ def test_copies_of_the_resource_share_the_models(
     assert GpuResource().engine("tiny", config) is first
     assert [load.model for load in GpuResource().loads()] == ["tiny"]
     process_cache().close()
+
+
+def test_a_model_is_fetched_ahead_only_where_nothing_must_leave(
+    tmp_path: Path, config: ModelConfig
+) -> None:
+    probe = ModelCache(tmp_path)
+    probe.get("one", config)
+    size = probe.loads[0].bytes
+    probe.close()
+    cache = ModelCache(tmp_path, budget=int(2.5 * size))
+    cache.get("a", config)
+    cache.fetch("b", config)
+    cache.fetch("b", config)
+    assert cache.resident() == ["a", "b"]
+    cache.fetch("c", config)
+    assert cache.resident() == ["a", "b"]
+    assert (len(cache.loads), cache.evictions) == (2, 0)
+    cache.close()
+
+
+def test_what_a_model_was_seen_to_use_stands_beside_the_prediction(
+    cache: ModelCache, config: ModelConfig
+) -> None:
+    engine = cache.get("one", config)
+    before = cache.memory("one", config)
+    assert before.predicted is not None
+    assert before.predicted > cache.loads[0].bytes
+    assert before.seen is None
+    assert cache.memory("two", config).predicted is None
+    list(engine.generate([GenerationRequest(1, "go", 4)]))
+    seen = cache.memory("one", config).seen
+    assert seen is None or seen > cache.loads[0].bytes
+
+
+def test_a_model_that_did_not_fit_is_tried_again_when_another_has_left(
+    tmp_path: Path, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resources.gpu.model_cache as module
+
+    cache = ModelCache(tmp_path)
+    cache.get("a", config)
+    refusals = [MemoryError("no room")]
+    really_open = module.open_engine
+
+    def open_engine(*args: Any, **options: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return really_open(*args, **options)
+
+    monkeypatch.setattr(module, "open_engine", open_engine)
+    cache.get("b", config)
+    assert cache.resident() == ["b"]
+    assert cache.evictions == 1
+    cache.close()

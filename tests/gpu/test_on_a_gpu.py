@@ -179,3 +179,33 @@ def test_a_model_that_must_leave_waits_in_the_host_s_memory(
         ("a", "host"),
     ]
     cache.close()
+
+
+def test_a_model_fetched_ahead_where_there_is_no_room_waits_in_the_host_s_memory(
+    engine: TransformersEngine, shipped_weights: WeightsInfo
+) -> None:
+    from resources.gpu.model_cache import ModelCache
+
+    cache = ModelCache(shipped_weights.path.parent, budget=int(1.5 * engine.memory_bytes))
+    config = {key: ModelConfig(source=SHIPPED, max_batch=len(key) + 2) for key in ("a", "bb")}
+    texts = _texts(list(cache.get("a", config["a"]).generate(_requests(4))))
+    cache.fetch("bb", config["bb"])
+    assert cache.resident() == ["a"]
+    assert _texts(list(cache.get("bb", config["bb"]).generate(_requests(4)))) == texts
+    assert [(load.model, load.tier) for load in cache.loads] == [("a", "disk"), ("bb", "host")]
+    cache.close()
+
+
+def test_what_was_seen_of_the_memory_is_near_what_was_predicted(
+    shipped_weights: WeightsInfo,
+) -> None:
+    from resources.gpu.model_cache import ModelCache
+
+    cache = ModelCache(shipped_weights.path.parent)
+    config = ModelConfig(source=SHIPPED, batching="static")
+    list(cache.get("a", config).generate(_requests(40)))
+    memory = cache.memory("a", config)
+    assert memory.predicted is not None
+    assert memory.seen is not None
+    assert memory.seen <= memory.predicted
+    cache.close()

@@ -1,6 +1,7 @@
 """The wave on a real store: order, retries, limits, and what is left when it is stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -8,7 +9,15 @@ import pytest
 import sqlalchemy as sa
 
 from forge_assets.interactions.clerk import WorkOrder
-from forge_assets.interactions.wave import WaveHooks, WaveOutcome, choose_model, run_wave
+from forge_assets.interactions.made import Made
+from forge_assets.interactions.wave import (
+    Patience,
+    Turns,
+    WaveHooks,
+    WaveOutcome,
+    choose_model,
+    run_wave,
+)
 from forge_assets.workflow.plan import advance
 from forge_assets.workflow.spec import Step, Workflow
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
@@ -61,6 +70,8 @@ class Stage:
     engines: dict[str, Echo]
     loaded: list[str] = field(default_factory=list)
     breach: Callable[[], str | None] = lambda: None
+    residencies: list[tuple[str, Made]] = field(default_factory=list)
+    group_wait: float = 600.0
 
     def order(self, **changes: object) -> WorkOrder:
         steps = frozenset(step.name for step in self.workflow.steps)
@@ -69,12 +80,15 @@ class Stage:
     def run(self, **changes: object) -> WaveOutcome:
         hooks = WaveHooks(
             engine=self.load,
+            last_batches=lambda model: nullcontext(),
+            left=lambda model, made, seconds: self.residencies.append((model, made)),
             resident=lambda: list(self.loaded),
             heartbeat=lambda: None,
             breach=self.breach,
             progress=lambda model, tally: None,
             waiting=lambda work: None,
             reclaim_dead=lambda: 0,
+            group_wait=self.group_wait,
         )
         return run_wave(self.store, self.order(**changes), hooks)
 
@@ -227,3 +241,57 @@ def test_a_run_that_lost_its_claim_does_not_overwrite(postgres_engine: sa.Engine
 def test_the_loaded_model_goes_first_then_the_one_with_most_to_do() -> None:
     assert choose_model({"a": 1, "b": 9, "c": 9}, resident=["a"]) == "a"
     assert choose_model({"a": 1, "b": 9, "c": 9}, resident=[]) == "b"
+
+
+def test_a_residency_is_told_with_what_it_made(postgres_engine: sa.Engine) -> None:
+    steps = [step("one", "a"), step("two", "b", needs=["one"]), step("three", "a")]
+    stage = planned(postgres_engine, steps, ["x", "y"])
+    stage.run()
+    assert [(model, made.steps) for model, made in stage.residencies] == [
+        ("a", {"one": (2, 2, 2), "three": (2, 2, 2)}),
+        ("b", {"two": (2, 2, 2)}),
+    ]
+
+
+def test_models_take_turns_once_others_have_waited(postgres_engine: sa.Engine) -> None:
+    """Without patience every window ends the turn; a model that was loaded is not loaded again."""
+    steps = [step("one", "a"), step("two", "b")]
+    stage = planned(postgres_engine, steps, [f"text {n}" for n in range(60)])
+    stage.group_wait = 0.0
+    stage.run()
+    assert stage.statuses() == {"completed": 120}
+    turns = [model for model, _ in stage.residencies]
+    assert turns[:4] == ["a", "b", "a", "b"]
+    assert stage.loaded == ["a", "b"]
+
+
+def test_whose_turn_is_longest_ago_comes_next() -> None:
+    turns = Turns()
+    ready = {"a": 5, "b": 1, "c": 1}
+    assert turns.next(ready, resident=(), gave_way=None) == "a"
+    assert turns.next(ready, resident=("a",), gave_way="a") == "b"
+    assert turns.next(ready, resident=("a", "b"), gave_way="b") == "c"
+    assert turns.next(ready, resident=("a", "b"), gave_way="c") == "a"
+    assert turns.next({"c": 1}, resident=("a",), gave_way="c") == "c"
+
+
+def test_patience_ends_when_the_time_is_up_and_another_model_is_ready() -> None:
+    now = [0.0]
+    ready = {"a": 1}
+    patience = Patience("a", 10.0, lambda: ready, clock=lambda: now[0])
+    assert not patience.over()
+    now[0] = 11.0
+    assert not patience.over()
+    ready["b"] = 1
+    assert not patience.over(), "the store is asked once a second only"
+    now[0] = 12.1
+    assert patience.over()
+    assert patience.over(), "and stays over"
+
+
+def test_expected_lengths_are_learned_by_step(postgres_engine: sa.Engine) -> None:
+    stage = planned(postgres_engine, [step("one", "a")], [f"text {n}" for n in range(40)])
+    stage.run()
+    expected = [request.expected_tokens for call in stage.engines["a"].calls for request in call]
+    assert expected[0] == stage.engines["a"].calls[0][0].max_new_tokens
+    assert expected[-1] == 1

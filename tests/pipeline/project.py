@@ -188,6 +188,24 @@ class Project:
         events = [json.loads(row["evaluation_event"]) for row in rows]
         return [event["dagster_event"]["event_specific_data"] for event in events]
 
+    def materialization(self, asset: str, partition: str) -> dict[str, Any]:
+        """Metadata of the first materialization, by name, as plain values."""
+        key = json.dumps(asset.split("/"))
+        (row,) = self.query(
+            "SELECT event FROM public.event_logs WHERE asset_key = :key AND partition = :partition"
+            " AND dagster_event_type = 'ASSET_MATERIALIZATION' ORDER BY id LIMIT 1",
+            key=key,
+            partition=partition,
+        )
+        event = json.loads(row["event"])["dagster_event"]["event_specific_data"]
+        found = {}
+        for entry in event["materialization"]["metadata_entries"]:
+            data = entry["entry_data"]
+            found[entry["label"]] = next(
+                data[key] for key in ("text", "value", "data") if key in data
+            )
+        return found
+
     def dagster_runs(self) -> dict[str, str]:
         """Run id -> status."""
         rows = self.query("SELECT run_id, status FROM public.runs ORDER BY id")

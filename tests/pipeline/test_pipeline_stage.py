@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipeline.project import Ended, Project, occurrences
+from tests.pipeline.project import OTHER, SMALL, Ended, Project, occurrences
 
 CHECKS = ["rejection_rate", "error_rate", "throughput", "nothing_lost", "success_rate"]
 REFUSED = "ramp-50 refused: canary-10 has not run; run canary-10 first"
@@ -89,6 +89,38 @@ def test_status_has_the_promised_shape(done: Project) -> None:
     assert (row["subjects"], row["model_loads"], row["verdict"]) == (3, 2, "passed")
     assert (row["rejection_rate"], row["error_rate"], row["success_rate"]) == (0, 0, 1)
     assert done.stage("ramp-50")["verdict"] == "incomplete"
+
+
+def test_what_each_model_took_is_kept_for_the_next_prediction(done: Project) -> None:
+    report = json.loads((done.output / "review/canary-10/report.json").read_text())
+    stays = {stay["model"]: stay for stay in report["residencies"]}
+    assert {model: stay["steps"] for model, stay in stays.items()} == {
+        SMALL: {"draft": [3, *stays[SMALL]["steps"]["draft"][1:]]},
+        OTHER: {"polish": [3, *stays[OTHER]["steps"]["polish"][1:]]},
+    }
+    for stay in stays.values():
+        assert stay["engine"] == "transformers"
+        assert stay["start_seconds"] > 0
+        assert stay["busy_seconds"] > 0
+        assert stay["output_tokens"] > 0
+        assert stay["memory_predicted"] > 0
+    assert stays[SMALL]["predicted_seconds"] is None, "nothing was measured before"
+    assert stays[OTHER]["predicted_seconds"] > 0, "the same weights, measured a moment before"
+    ahead = done.forge("plan", "--stage", "ramp-50", "--json").data
+    assert ahead["seconds"] == sum(group["seconds"] for group in ahead["groups"])
+    assert all(group["seconds"] > 0 for group in ahead["groups"])
+    assert all(group["working_bytes"] > 0 for group in ahead["groups"])
+
+
+def test_dagster_shows_what_the_model_cache_did(done: Project) -> None:
+    for step in ("draft", "polish"):
+        metadata = done.materialization(f"review/{step}", "canary-10")
+        cache = metadata["model cache"]
+        assert (cache["loads"], cache["evictions"]) == (2, 0)
+        assert cache["seconds"] > 0
+        assert cache["bytes"] > 0
+        assert cache["tiers"] == {"disk": 2}
+        assert metadata["engine"] == "transformers"
 
 
 @pytest.mark.parametrize("select", ['+key:"review/results"', 'key:"review/draft"'])

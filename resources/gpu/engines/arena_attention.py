@@ -1,11 +1,15 @@
 """Attention over a KvArena, registered with transformers under ``NAME``.
 
 The model's tokens are those of all rows of a pass, one after the other; a row's queries see what its
-span holds up to themselves. On a GPU torch's own flash attention reads the spans in place. On a CPU
-each row is computed by itself: right, and slow, so that everything around it can be tested there.
+span holds up to themselves. On a GPU a flash attention reads the spans in place: the third one where
+its package is installed and the GPU is of its kind, else torch's own, which is the second. On a CPU each
+row is computed by itself: right, and slow, so that everything around it can be tested there.
 """
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from resources.gpu.engines.kv_arena import KvArena
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 NAME = "forge_arena"
 _UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")
 """What some models add to their attention."""
+_use_third = True
 
 
 @dataclass(frozen=True)
@@ -68,8 +73,61 @@ def attend(
     keys.index_copy_(0, arena_pass.slots, key[0].transpose(0, 1))
     values.index_copy_(0, arena_pass.slots, value[0].transpose(0, 1))
     queries = query[0].transpose(0, 1)
-    run = _flash if query.is_cuda else _row_by_row
-    return run(queries, keys, values, arena_pass, scaling).unsqueeze(0), None
+    return _kernel(query.is_cuda)[1](queries, keys, values, arena_pass, scaling).unsqueeze(0), None
+
+
+def kernel_name(on_gpu: bool) -> str:
+    """What computes the attention, for the record."""
+    return _kernel(on_gpu)[0]
+
+
+def without_flash_attention_3() -> bool:
+    """Leave the third kernel out in this process; False where it was not in use anyway."""
+    global _use_third
+    used, _use_third = _use_third and _flash_attention_3() is not None, False
+    return used
+
+
+def _kernel(on_gpu: bool) -> "tuple[str, Callable[..., torch.Tensor]]":
+    if not on_gpu:
+        return "row by row", _row_by_row
+    third = _flash_attention_3() if _use_third else None
+    return ("torch flash attention", _flash) if third is None else ("flash attention 3", third)
+
+
+@lru_cache
+def _flash_attention_3() -> "Callable[..., torch.Tensor] | None":
+    """The package's kernel, for GPUs of compute capability 9; its own names are the package's."""
+    import torch
+
+    if torch.cuda.get_device_capability()[0] != 9:
+        return None
+    if importlib.util.find_spec("flash_attn_interface") is None:
+        return None
+    from flash_attn_interface import flash_attn_varlen_func
+
+    def attention(
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        arena_pass: ArenaPass,
+        scaling: float,
+    ) -> torch.Tensor:
+        found = flash_attn_varlen_func(
+            queries.contiguous(),
+            keys,
+            values,
+            cu_seqlens_q=arena_pass.offsets,
+            cu_seqlens_k=arena_pass.starts,
+            seqused_k=arena_pass.filled,
+            max_seqlen_q=arena_pass.longest_query,
+            max_seqlen_k=arena_pass.longest_span,
+            softmax_scale=scaling,
+            causal=True,
+        )
+        return found[0] if isinstance(found, tuple) else found
+
+    return attention
 
 
 def _flash(

@@ -12,6 +12,7 @@ from resources.gpu.engines import arena_attention
 from resources.gpu.engines.arena_attention import ArenaPass
 from resources.gpu.engines.fused import fuse
 from resources.gpu.engines.kv_arena import KvArena, slot_bytes
+from resources.gpu.memory_need import workspace_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -226,10 +227,8 @@ def arena_slots(model: Any, device: "torch.device", prefill_tokens: int, rows: i
     """Slots that the device's free memory holds beside the workspace of the largest pass."""
     import torch
 
-    config = model.config.get_text_config()
-    size = model.dtype.itemsize
-    layer = 4 * config.intermediate_size + 12 * config.hidden_size
-    workspace = prefill_tokens * layer * size + rows * config.vocab_size * (2 * size + 4)
+    shape = model.config.get_text_config().to_dict()
+    workspace = workspace_bytes(shape, model.dtype.itemsize, prefill_tokens, rows)
     free, _ = torch.cuda.mem_get_info(device)
     slots = int((_MEMORY_SHARE * free - workspace) // slot_bytes(model))
     return max(slots, 1)

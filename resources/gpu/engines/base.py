@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from resources.gpu.dtype_probe import DtypeChoice
 from resources.interaction import ErrorClass
 
-FinishReason = Literal["stop", "length", "error"]
+FinishReason = Literal["stop", "length", "repetition", "error"]
+"""``repetition``: cut, since the text only repeated itself."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class GenerationRequest:
     request_id: int
     prompt: str
     max_new_tokens: int
+    expected_tokens: int | None = None
+    """How long the answer will probably be: orders a batch, changes no text."""
     system: str | None = None
     temperature: float = 0.0
     """0 is greedy; the seed then has no effect."""
@@ -60,6 +64,21 @@ class Engine(Protocol):
     """A loaded model. ``generate`` is called by one thread at a time, ``check`` by any."""
 
     max_batch: int
+
+    @property
+    def dtype(self) -> DtypeChoice:
+        """What the model computes in, and why."""
+        ...
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the parameters in this machine's or its device's memory."""
+        ...
+
+    @property
+    def workspace_seen(self) -> int | None:
+        """The most bytes beside the weights that a batch was seen to take; None before one was."""
+        ...
 
     def check(self, request: GenerationRequest) -> EngineError | None:
         """Return why the request cannot run, or None. Cheap: tokenizes, compiles its grammar once."""

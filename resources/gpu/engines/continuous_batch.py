@@ -43,7 +43,7 @@ class ContinuousBatch:
         self._waiting = deque(
             LiveRow.open(loaded, row, requests[row.index], group.shared, number)
             for number, group in enumerate(plan.groups)
-            for row in sorted(group.rows, key=lambda row: -row.max_new_tokens)
+            for row in sorted(group.rows, key=lambda row: -row.expected)
         )
         self._seated: list[LiveRow] = []
         self._after_admission = 0

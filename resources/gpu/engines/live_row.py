@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from resources.gpu.batching import Row
 from resources.gpu.engines.base import GenerationRequest
+from resources.gpu.engines.repetition import CHECK_EVERY, loops
 from resources.gpu.engines.sampling import (
     is_plain_greedy,
     penalize_repetition,
@@ -41,7 +42,7 @@ class RowEnd:
 
     row: Row
     text: str
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "repetition"]
     output_tokens: int
     fault: str | None = None
     """Why the row could not go on; its text then is no answer."""
@@ -118,6 +119,8 @@ class LiveRow:
                 return RowEnd(self.row, cut, "stop", count)
         if count >= self.row.max_new_tokens:
             return RowEnd(self.row, loaded.text(output), "length", count)
+        if count % CHECK_EVERY == 0 and loops(output):
+            return RowEnd(self.row, loaded.text(output), "repetition", count)
         return None
 
     def _stopped(self, loaded: LoadedModel) -> str | None:

@@ -1,24 +1,19 @@
 """A converted model brought into memory, and what its configuration says of it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from resources.errors import ConfigurationError
 from resources.gpu.dtype_probe import DtypeChoice
 from resources.gpu.hf import quiet_transformers
 from resources.gpu.weights import WeightsInfo, first_line
 
-if TYPE_CHECKING:
-    import torch
-
 SHAREABLE_LAYERS = {"full_attention"}
 """Whose rows may share the keys and values of a common beginning."""
 _RUNNABLE_LAYERS = SHAREABLE_LAYERS | {"sliding_attention"}
 
 
-def load_model(
-    weights: WeightsInfo, dtype: DtypeChoice, device: "torch.device", model_key: str
-) -> tuple[Any, Any]:
-    """The model on its device and its tokenizer."""
+def load_model(weights: WeightsInfo, dtype: DtypeChoice, model_key: str) -> tuple[Any, Any]:
+    """The model in the host's memory and its tokenizer."""
     with quiet_transformers() as transformers:
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(weights.path)
@@ -35,7 +30,7 @@ def load_model(
                 f"models.{model_key}.source: transformers cannot load {weights.source}"
                 f" ({weights.architecture}): {first_line(error)}; choose another model."
             ) from None
-    return model.to(device).eval(), tokenizer
+    return model.eval(), tokenizer
 
 
 def layer_types(config: Any, model_key: str) -> set[str]:

@@ -7,58 +7,67 @@ import sys
 import time
 import uuid
 from collections.abc import Generator, Iterator, Sequence
-from functools import lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, InfrastructureError
 from resources.gpu.batching import BatchPlan, Row, plan_batches
 from resources.gpu.dtype_probe import DtypeChoice, choose_device, choose_dtype
+from resources.gpu.engines.arena_attention import kernel_name
 from resources.gpu.engines.arena_model import ArenaModel, arena_slots
 from resources.gpu.engines.arena_probe import arena_computes
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
 from resources.gpu.engines.continuous_batch import ContinuousBatch
-from resources.gpu.engines.control_marks import ControlMarks, chat
+from resources.gpu.engines.failures import failed
+from resources.gpu.engines.faults import classify, from_the_device
 from resources.gpu.engines.kv_arena import KvArena
 from resources.gpu.engines.live_row import LoadedModel, RowEnd
 from resources.gpu.engines.loading import SHAREABLE_LAYERS, end_tokens, layer_types, load_model
+from resources.gpu.engines.prompt_encoder import PromptEncoder
 from resources.gpu.engines.static_batch import StaticBatch
-from resources.gpu.grammar import GrammarCompiler, GrammarError, grammar_key
+from resources.gpu.grammar import GrammarCompiler, grammar_key
+from resources.gpu.memory_need import CPU_PREFILL, GPU_PREFILL, GPU_ROWS
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo
 from resources.interaction import ErrorClass
-from resources.machine_reading import memory
+from resources.machine_reading import memory, own_memory
 
 if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
-_CPU_BATCH, _GPU_BATCH = 64, 64
+_STATIC_ROWS = 64
 _PARKED_SHARE = 0.5
 """Of the host's free memory: what one model that is not needed now may take."""
-_SEATS = 512
-"""Rows of a continuous batch at the same time."""
-_CPU_PREFILL, _GPU_PREFILL = 512, 16384
 
 
 class TransformersEngine:
     """One model in memory. ``check`` may be called from any thread, ``generate`` from one at a time."""
 
-    def __init__(self, config: ModelConfig, weights: WeightsInfo, model_key: str = "?") -> None:
-        """Load the weights. Raises ConfigurationError when the model cannot run here."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: WeightsInfo,
+        model_key: str = "?",
+        on_host: bool = False,
+    ) -> None:
+        """Load the weights; ``on_host``: as if parked, ``resume`` then makes the engine ready.
+
+        Raises ConfigurationError when the model cannot run here.
+        """
         self.device = choose_device(config.device)
-        self.dtype: DtypeChoice = choose_dtype(config.dtype, self.device)
+        self._dtype = choose_dtype(config.dtype, self.device)
         self.weights = weights
-        model, self.tokenizer = load_model(weights, self.dtype, self.device, model_key)
+        self._config, self._model_key = config, model_key
+        model, self.tokenizer = load_model(weights, self._dtype, model_key)
         self._share = layer_types(model.config, model_key) <= SHAREABLE_LAYERS
-        self._vocabulary = model.get_input_embeddings().weight.shape[0]
-        self._context = min(filter(None, (weights.context_length, config.max_context)), default=0)
+        vocabulary = model.get_input_embeddings().weight.shape[0]
+        context = min(filter(None, (weights.context_length, config.max_context)), default=0)
         on_cpu = self.device.type == "cpu"
-        self.max_batch = config.max_batch or (_CPU_BATCH if on_cpu else _GPU_BATCH)
+        self.max_batch = config.max_batch or _STATIC_ROWS
         self._token_budget = config.max_batch_tokens
         self._end_tokens = end_tokens(model, self.tokenizer)
         self._grammars = GrammarCompiler(
-            self.tokenizer, weights.sha256, self._vocabulary, self._end_tokens
+            self.tokenizer, weights.sha256, vocabulary, self._end_tokens
         )
         self._loaded: LoadedModel | None = LoadedModel(
             model=model,
@@ -67,21 +76,29 @@ class TransformersEngine:
             layers=model.config.get_text_config().num_hidden_layers,
             end_tokens=frozenset(self._end_tokens),
             grammars=self._grammars,
-            prefill_tokens=_CPU_PREFILL if on_cpu else _GPU_PREFILL,
+            prefill_tokens=CPU_PREFILL if on_cpu else GPU_PREFILL,
         )
-        self._continuous = self._may_be_continuous(config, model_key)
+        self._prompts = PromptEncoder(self.tokenizer, vocabulary, context, self._grammars)
+        self._continuous: bool | None = None
         self._arena_model: ArenaModel | None = None
-        if self._continuous:
-            self.max_batch = config.max_batch or _SEATS
-            self._context = min(self._context or sys.maxsize, self._slots())
+        self.workspace_seen: int | None = None
+        if on_host:
+            self._pin()
+        else:
+            self.resume()
         self._name = f"{model_key}-{uuid.uuid4().hex[:8]}"
         self._batch_numbers = itertools.count(1)
-        self._tokenizer_lock = Lock()
-        self._marks = ControlMarks(self.tokenizer)
-        self._encode = lru_cache(maxsize=4096)(self._tokenize)
 
-    def _may_be_continuous(self, config: ModelConfig, model_key: str) -> bool:
+    def _settle(self) -> None:
+        """How batches are made, found out once the weights are on the device."""
+        self._continuous = self._may_be_continuous()
+        if self._continuous:
+            self.max_batch = self._config.max_batch or GPU_ROWS
+            self._prompts.limit(self._slots())
+
+    def _may_be_continuous(self) -> bool:
         """Whether rows come and go one by one. The GPU's kernel has no float32 and no windows."""
+        config = self._config
         asked = config.batching == "continuous"
         if not asked and (config.batching == "static" or self.device.type == "cpu"):
             return False
@@ -89,7 +106,7 @@ class TransformersEngine:
         fits = fits and arena_computes(self.model, self.device)
         if asked and not fits:
             raise ConfigurationError(
-                f"models.{model_key}.batching: continuous needs bfloat16 or float16 on a GPU of this"
+                f"models.{self._model_key}.batching: continuous needs bfloat16 or float16 on a GPU of this"
                 " decade and a model with plain attention, without sliding windows; remove it or write"
                 " static."
             )
@@ -118,53 +135,21 @@ class TransformersEngine:
         return self._loaded.model
 
     @property
+    def dtype(self) -> DtypeChoice:
+        return self._dtype
+
+    @property
     def memory_bytes(self) -> int:
         """Of the parameters."""
         return sum(parameter.nbytes for parameter in self.model.parameters())
 
     def encode(self, prompt: str, system: str | None) -> tuple[int, ...]:
         """The prompt's tokens, chat template included where the tokenizer has one."""
-        return self._encode(prompt, system)
-
-    def _tokenize(self, prompt: str, system: str | None) -> tuple[int, ...]:
-        with self._tokenizer_lock:
-            guard = self._marks.found_in(prompt) or self._marks.found_in(system or "")
-            if self.tokenizer.chat_template is None:
-                text = f"{system}\n\n{prompt}" if system else prompt
-                return tuple(self.tokenizer(text, split_special_tokens=guard)["input_ids"])
-            if guard:
-                return self._marks.encode_chat(prompt, system)
-            encoded = self.tokenizer.apply_chat_template(
-                chat(prompt, system), add_generation_prompt=True, return_dict=True
-            )
-            return tuple(encoded["input_ids"])
+        return self._prompts.encode(prompt, system)
 
     def check(self, request: GenerationRequest) -> EngineError | None:
         """Why the request cannot run, or None."""
-        if not request.prompt.strip():
-            return EngineError(ErrorClass.TEMPLATE, "the prompt is empty")
-        if request.max_new_tokens < 1:
-            return EngineError(ErrorClass.ENGINE, f"max_new_tokens is {request.max_new_tokens}")
-        tokens = self.encode(request.prompt, request.system)
-        needed = len(tokens) + request.max_new_tokens
-        if self._context and needed > self._context:
-            return EngineError(
-                ErrorClass.PROMPT_TOO_LONG,
-                f"{len(tokens)} prompt tokens and {request.max_new_tokens} new ones exceed"
-                f" the context of {self._context}",
-            )
-        if max(tokens) >= self._vocabulary:
-            return EngineError(
-                ErrorClass.POISON,
-                f"token {max(tokens)} is outside the vocabulary of {self._vocabulary}",
-            )
-        key = grammar_key(request)
-        if key is not None:
-            try:
-                self._grammars.compile(key)
-            except GrammarError as error:
-                return EngineError(ErrorClass.ENGINE, str(error))
-        return None
+        return self._prompts.check(request)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
         """Yield one completion per request, each as it ends; see ``Engine``."""
@@ -172,10 +157,15 @@ class TransformersEngine:
         for index, request in enumerate(requests):
             error = self.check(request)
             if error is not None:
-                yield _failure(request, error, 0, 0.0, {})
+                yield failed(request, error)
                 continue
             rows.append(
-                Row(index, self.encode(request.prompt, request.system), request.max_new_tokens)
+                Row(
+                    index,
+                    self.encode(request.prompt, request.system),
+                    request.max_new_tokens,
+                    request.expected_tokens,
+                )
             )
         waiting = self._plan(rows)[::-1]
         while waiting:
@@ -202,11 +192,14 @@ class TransformersEngine:
         if self._loaded is None:
             raise RuntimeError("the engine is closed")
         start = time.perf_counter()
+        before = 0
         batch = f"{self._name}-{next(self._batch_numbers)}"
         left = {row.index: row for row in plan.rows}
         failure: EngineError | None = None
         try:
-            for end in self._batch(plan, requests).run():
+            live = self._batch(plan, requests)
+            before = self._allocated(reset=True)
+            for end in live.run():
                 del left[end.row.index]
                 request = requests[end.row.index]
                 if end.fault is None:
@@ -214,8 +207,14 @@ class TransformersEngine:
                 else:
                     yield self._faulty(end, plan, request, batch, start)
         except Exception as error:
-            failure = _classify(error)
+            if from_the_device(error) and not self._still_works():
+                raise InfrastructureError(
+                    f"the device {self.device} has failed ({classify(error).message}); everything"
+                    " committed is kept, run the same command again"
+                ) from error
+            failure = classify(error)
         if failure is None:
+            self._learn_memory(before)
             return []
         _log.warning("batch %s of %d rows failed: %s", batch, len(plan.rows), failure.message)
         self._release_memory()
@@ -231,7 +230,7 @@ class TransformersEngine:
             failure = EngineError(ErrorClass.POISON, failure.message)
         request = requests[plan.rows[0].index]
         seconds = time.perf_counter() - start
-        yield _failure(
+        yield failed(
             request,
             failure,
             len(plan.rows[0].tokens),
@@ -247,6 +246,21 @@ class TransformersEngine:
         if self._continuous:
             return ContinuousBatch(self._loaded, plan, requests, self._arena())
         return StaticBatch(self._loaded, plan, requests)
+
+    def _allocated(self, reset: bool = False) -> int:
+        """Bytes: the most on the device since the last reset; of this process on a CPU."""
+        if self.device.type != "cuda":
+            return own_memory()
+        import torch
+
+        if reset:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        return torch.cuda.max_memory_allocated(self.device)
+
+    def _learn_memory(self, before: int) -> None:
+        used = self._allocated() - before
+        if used > 0:
+            self.workspace_seen = max(used, self.workspace_seen or 0)
 
     def _shrink(self, plan: BatchPlan) -> bool:
         """Whether the same work can be done with less memory at once."""
@@ -282,7 +296,7 @@ class TransformersEngine:
     def _faulty(
         self, end: RowEnd, plan: BatchPlan, request: GenerationRequest, batch: str, start: float
     ) -> Completion:
-        return _failure(
+        return failed(
             request,
             EngineError(ErrorClass.ENGINE, end.fault or ""),
             len(end.row.tokens),
@@ -295,7 +309,7 @@ class TransformersEngine:
     ) -> dict[str, Any]:
         return {
             "engine": f"transformers-{'continuous' if self._continuous else 'static'}",
-            "attention": self.model.config._attn_implementation,
+            "attention": self._attention(),
             "dtype": self.dtype.name,
             "device": str(self.device),
             "model_sha256": self.weights.sha256,
@@ -306,6 +320,11 @@ class TransformersEngine:
             "temperature": request.temperature,
             "grammar": (grammar_key(request) or "none").partition(":")[0],
         }
+
+    def _attention(self) -> str:
+        if self._continuous:
+            return f"arena, {kernel_name(self.device.type == 'cuda')}"
+        return str(self.model.config._attn_implementation)
 
     def _release_memory(self) -> None:
         gc.collect()
@@ -324,14 +343,19 @@ class TransformersEngine:
         if self.device.type != "cuda" or self.memory_bytes > _PARKED_SHARE * memory().available:
             return False
         self.trim()
-        for parameter in self._tensors():
-            parameter.data = parameter.data.cpu().pin_memory()
+        self._pin()
         self._release_memory()
         return True
+
+    def _pin(self) -> None:
+        for parameter in self._tensors():
+            parameter.data = parameter.data.cpu().pin_memory()
 
     def resume(self) -> None:
         for parameter in self._tensors():
             parameter.data = parameter.data.to(self.device, non_blocking=True)
+        if self._continuous is None:
+            self._settle()
 
     def _tensors(self) -> "Iterator[torch.Tensor]":
         """Parameters and buffers; one that two layers share comes once."""
@@ -341,35 +365,3 @@ class TransformersEngine:
         """Free the model's memory."""
         self._loaded = self._arena_model = None
         self._release_memory()
-
-
-def _classify(error: Exception) -> EngineError:
-    """Out of memory, or a failure of the engine; the message is the error's first line."""
-    import torch
-
-    text = str(error)
-    memory = (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text
-    )
-    first = text.strip().splitlines()[0] if text.strip() else ""
-    message = f"{type(error).__name__}: {first}"[:500]
-    return EngineError(ErrorClass.OOM if memory else ErrorClass.ENGINE, message)
-
-
-def _failure(
-    request: GenerationRequest,
-    error: EngineError,
-    prompt_tokens: int,
-    seconds: float,
-    provenance: dict[str, Any],
-) -> Completion:
-    return Completion(
-        request_id=request.request_id,
-        text="",
-        finish_reason="error",
-        prompt_tokens=prompt_tokens,
-        output_tokens=0,
-        seconds=seconds,
-        error=error,
-        provenance=provenance,
-    )

@@ -1,0 +1,156 @@
+"""The models of one run: chosen, loaded, fetched ahead, and what each residency made, noted."""
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any
+
+from forge_assets.interactions.clerk import WorkOrder, patiently
+from forge_assets.interactions.console import Say
+from forge_assets.interactions.engine_choice import EngineChooser
+from forge_assets.interactions.fetch_ahead import fetching_ahead
+from forge_assets.interactions.made import Made
+from forge_assets.project import WorkflowPlan, naming_forge_yaml
+from resources.gpu.engines.base import Engine
+from resources.gpu.model_cache import SERVER, ModelLoad
+from resources.gpu.model_config import ModelConfig
+from resources.gpu.resource import GpuResource
+from resources.interaction_store import InteractionStore, Residency
+
+
+@dataclass(frozen=True)
+class CacheCounters:
+    """What the model cache did for one run; ``tiers`` counts loads by where the weights came from."""
+
+    loads: int = 0
+    evictions: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    tiers: Mapping[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class StageModels:
+    """Called by the wave, from its thread; ``fetching_ahead`` also from one of its own."""
+
+    def __init__(
+        self,
+        plan: WorkflowPlan,
+        store: InteractionStore,
+        order: WorkOrder,
+        gpu: GpuResource,
+        chooser: EngineChooser,
+        say: Say,
+    ) -> None:
+        self._plan = plan
+        self._store = store
+        self._order = order
+        self._gpu = gpu
+        self._chooser = chooser
+        self._say = say
+        self._told = len(gpu.loads())
+        self._evictions = gpu.evictions()
+        self._loads: list[ModelLoad] = []
+        self._started = 0.0
+        """Seconds that the present model took until it was ready."""
+
+    def engine(self, model: str) -> Engine:
+        """The model's engine; loads that were brought about are noted in the store."""
+        with naming_forge_yaml(self._plan.project.config):
+            engine = self._gpu.engine(model, self._config(model), later=self._needed_later())
+        self._started = 0.0
+        new = self._gpu.loads()[self._told :]
+        self._told += len(new)
+        for load in new:
+            if load.tier == SERVER:
+                continue
+            self._say(
+                f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
+                f" {load.bytes / 1e6:.0f} MB in {load.seconds:.1f} s, from {load.tier}"
+            )
+            if load.model == model:
+                self._started = load.seconds
+            self._loads.append(load)
+            row = (self._order.run_id, load.model, load.seconds, load.bytes, load.tier)
+            patiently(partial(self._store.add_load, *row))
+        return engine
+
+    def resident(self) -> list[str]:
+        """Keys of the models that are on their devices."""
+        return self._gpu.resident()
+
+    def last_batches(self, model: str) -> AbstractContextManager[None]:
+        """Meanwhile the next model is fetched, if nothing must leave for it."""
+        return fetching_ahead(model, self._ready, self._fetch)
+
+    def left(self, model: str, made: Made, busy_seconds: float) -> None:
+        """Notes what the residency made and took, beside what had been predicted."""
+        if not made.answers:
+            return
+        choice = self._chooser.choose(model, {})
+        memory = self._gpu.memory(model, self._config(model))
+        residency = Residency(
+            run_id=self._order.run_id,
+            model=model,
+            definition=self._chooser.definition(model),
+            engine=choice.engine,
+            device=self._chooser.device(model),
+            start_seconds=self._started,
+            busy_seconds=busy_seconds,
+            interactions=made.answers,
+            prompt_tokens=made.prompt_tokens,
+            output_tokens=made.output_tokens,
+            reason=choice.reason,
+            steps=made.steps,
+            memory_predicted=memory.predicted,
+            memory_seen=memory.seen,
+            predicted_seconds=choice.forecast.seconds if choice.forecast else None,
+        )
+        patiently(lambda: self._store.add_residency(residency))
+
+    def counters(self) -> CacheCounters:
+        """Of this run so far."""
+        return CacheCounters(
+            loads=len(self._loads),
+            evictions=self._gpu.evictions() - self._evictions,
+            seconds=sum(load.seconds for load in self._loads),
+            bytes=sum(load.bytes for load in self._loads),
+            tiers=dict(Counter(load.tier for load in self._loads)),
+        )
+
+    def _fetch(self, model: str) -> None:
+        with naming_forge_yaml(self._plan.project.config):
+            self._gpu.fetch(model, self._config(model))
+
+    def _config(self, model: str) -> ModelConfig:
+        """As configured, with the engine that was chosen."""
+        config = self._plan.project.config.models[model]
+        choice = self._chooser.choose(model, self._left())
+        return config.model_copy(update={"engine": choice.engine})
+
+    def _left(self) -> dict[str, int]:
+        """Interactions of the order that have not ended, by step."""
+        counts = patiently(lambda: self._store.step_counts(self._order.scope))
+        return {
+            row.step: row.pending + row.running for row in counts if row.step in self._order.steps
+        }
+
+    def _ready(self) -> dict[str, int]:
+        order = self._order
+        return dict(
+            patiently(lambda: self._store.ready_models(order.scope, order.steps, order.subject_ids))
+        )
+
+    def _needed_later(self) -> list[str]:
+        """Models with work left in the stage: those with work ready now, then as the steps come."""
+        order = self._order
+        ready = self._ready()
+        left = patiently(
+            lambda: self._store.open_models(order.scope, order.steps, order.subject_ids)
+        )
+        place = {step.model: -n for n, step in enumerate(reversed(self._plan.ordered))}
+        return sorted(left, key=lambda key: (key not in ready, place.get(key, 1)))

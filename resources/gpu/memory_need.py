@@ -1,0 +1,62 @@
+"""What a model needs of a device's memory, computed from its configuration before it is loaded."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from resources.gpu.model_config import ModelConfig
+from resources.gpu.weights import WeightsInfo
+
+CPU_ROWS, GPU_ROWS = 64, 512
+CPU_PREFILL, GPU_PREFILL = 512, 16384
+"""Rows of a batch and prompt tokens of a forward pass, unless the configuration says otherwise."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes. ``keys_values`` are those of ``max_batch_tokens`` tokens: more make larger batches."""
+
+    weights: int
+    keys_values: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.keys_values + self.workspace
+
+
+def memory_need(weights: WeightsInfo, config: ModelConfig, width: int, on_gpu: bool) -> MemoryNeed:
+    """``width``: bytes of a number in the model's dtype. Source: the folder's config.json."""
+    shape = model_shape(weights.path)
+    rows = config.max_batch or (GPU_ROWS if on_gpu else CPU_ROWS)
+    prefill = GPU_PREFILL if on_gpu else CPU_PREFILL
+    return MemoryNeed(
+        weights=weights.parameters * width,
+        keys_values=config.max_batch_tokens * token_bytes(shape, width),
+        workspace=workspace_bytes(shape, width, prefill, rows),
+    )
+
+
+def model_shape(folder: Path) -> dict[str, Any]:
+    """The text model's part of config.json; empty when there is none to read."""
+    try:
+        content = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return dict(content.get("text_config") or content)
+
+
+def token_bytes(shape: dict[str, Any], width: int) -> int:
+    """Keys and values of one token in all layers."""
+    heads = shape.get("num_attention_heads") or 1
+    size = shape.get("head_dim") or shape.get("hidden_size", 0) // heads
+    key_heads = shape.get("num_key_value_heads") or heads
+    return int(2 * shape.get("num_hidden_layers", 0) * key_heads * size * width)
+
+
+def workspace_bytes(shape: dict[str, Any], width: int, prefill_tokens: int, rows: int) -> int:
+    """The widest layer of the largest prompt pass, and the logits of all rows."""
+    layer = 4 * (shape.get("intermediate_size") or 0) + 12 * (shape.get("hidden_size") or 0)
+    logits = rows * (shape.get("vocab_size") or 0) * (2 * width + 4)
+    return int(prefill_tokens * layer * width + logits)
