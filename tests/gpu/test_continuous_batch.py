@@ -1,6 +1,7 @@
 """Rows that come and go over one arena say what each request would say alone: in float32, exactly."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -217,3 +218,15 @@ def test_spans_never_overlap_and_nothing_is_lost(steps: list[tuple[bool, int]]) 
     for span in held:
         spans.give(*span)
     assert spans.take(100) == 0
+
+
+def test_rows_behind_one_that_ends_early_keep_their_own_tokens(tiny: Tiny) -> None:
+    """Its end is seen one step late, when the next step's tokens are already there, in the old order."""
+    engine = tiny(batching="continuous", device="cpu")
+    requests = _requests(new=(16,))
+    expected = _expected(engine, requests)
+    for request in requests[::2]:
+        stop = expected[request.request_id][4:8]
+        requests[request.request_id] = replace(request, stop=(stop,))
+        expected[request.request_id] = expected[request.request_id].partition(stop)[0]
+    assert _texts(list(engine.generate(requests))) == expected

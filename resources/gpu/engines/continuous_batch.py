@@ -157,12 +157,13 @@ class ContinuousBatch:
         before = [] if plain else self._finish_step()
         if not self._seated:
             return before
-        tokens = self._model.step()
-        for live in self._seated:
+        # Kept before the step under way is read: those that end there move the seats of the others.
+        rows, tokens = list(self._seated), self._model.step()
+        for live in rows:
             self._started[live.row.index] += 1
         if plain:
             before = self._finish_step()
-        self._under_way = (list(self._seated), tokens)
+        self._under_way = (rows, tokens)
         return before if plain else before + self._finish_step()
 
     def _has_all(self, live: LiveRow) -> bool:
