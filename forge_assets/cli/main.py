@@ -225,7 +225,7 @@ def report(stage: MaybeStage = None, workflow: WorkflowName = None, json: Json =
 @app.command()
 @answers
 def bench(json: Json = False) -> int:
-    """Measure our engine against sequential generation on this machine."""
+    """Measure this machine: every installed engine against sequential generation."""
     from forge_assets.cli import bench
 
     return bench.measure(json)
