@@ -15,6 +15,7 @@ from forge_assets.bench.random_model import Job
 from forge_assets.bench.roofline import ModelSize, Peaks, floor
 from resources.gpu.batching import BatchPlan, Row, plan_batches
 from resources.gpu.engines import live_row
+from resources.gpu.engines.arena_attention import kernel_name
 from resources.gpu.engines.arena_model import ArenaModel, arena_slots
 from resources.gpu.engines.arena_probe import arena_computes
 from resources.gpu.engines.base import GenerationRequest
@@ -46,12 +47,16 @@ def run_static(model: Any, jobs: Sequence[Job], peaks: Peaks) -> Figures:
 
 
 def run_continuous(model: Any, jobs: Sequence[Job], peaks: Peaks) -> Figures:
-    """Our continuous batches over all jobs, twice: the first run also records its graphs."""
+    """Our continuous batches over all jobs, twice: the first run also records its graphs.
+
+    Named with the kernel that computes the attention.
+    """
     started = time.perf_counter()
     arena_model = open_arena(model)
     start_up = time.perf_counter() - started
     runs = [_timed(model, jobs, lambda: continuous(arena_model, jobs)) for _ in range(2)]
-    return _figures(CONTINUOUS, model, jobs, peaks, start_up, runs)
+    name = f"{CONTINUOUS}, {kernel_name(model.device.type == 'cuda')}"
+    return _figures(name, model, jobs, peaks, start_up, runs)
 
 
 def open_arena(model: Any) -> ArenaModel:

@@ -3,10 +3,11 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from resources.gpu.model_config import ModelConfig
-from resources.gpu.weights import WeightsInfo
+if TYPE_CHECKING:
+    from resources.gpu.model_config import ModelConfig
+    from resources.gpu.weights import WeightsInfo
 
 CPU_ROWS, GPU_ROWS = 64, 512
 CPU_PREFILL, GPU_PREFILL = 512, 16384
@@ -26,7 +27,9 @@ class MemoryNeed:
         return self.weights + self.keys_values + self.workspace
 
 
-def memory_need(weights: WeightsInfo, config: ModelConfig, width: int, on_gpu: bool) -> MemoryNeed:
+def memory_need(
+    weights: "WeightsInfo", config: "ModelConfig", width: int, on_gpu: bool
+) -> MemoryNeed:
     """``width``: bytes of a number in the model's dtype. Source: the folder's config.json."""
     shape = model_shape(weights.path)
     rows = config.max_batch or (GPU_ROWS if on_gpu else CPU_ROWS)

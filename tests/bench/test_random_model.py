@@ -34,7 +34,7 @@ def test_all_contestants_make_every_token(tiny: str) -> None:
     assert [one["name"] for one in found["contestants"]] == [
         "sequential generate",
         "static batches",
-        "continuous batches",
+        "continuous batches, row by row",
     ]
     for one in found["contestants"]:
         assert one["output_tokens"] == sum(job.output_tokens for job in JOBS)

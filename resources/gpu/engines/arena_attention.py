@@ -100,9 +100,9 @@ def _flash_attention_3() -> "Callable[..., torch.Tensor] | None":
     """The package's kernel, for GPUs of compute capability 9; its own names are the package's."""
     import torch
 
-    if torch.cuda.get_device_capability()[0] != 9:
-        return None
     if importlib.util.find_spec("flash_attn_interface") is None:
+        return None
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9:
         return None
     from flash_attn_interface import flash_attn_varlen_func
 
