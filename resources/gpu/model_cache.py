@@ -87,11 +87,13 @@ class ModelCache:
     def fetch(self, model_key: str, config: ModelConfig) -> None:
         """Bring a model nearer that will be needed next, without anything leaving for it.
 
-        Onto its device where there is room, else into the host's memory.
+        Onto its device where there is room, else into the host's memory. vLLM takes what is free
+        of the device when it starts, and cannot start beside a model at work.
         """
         key = (model_key, config)
         with self._lock:
-            if config.served or key in self._engines or key in self._parked:
+            known = key in self._engines or key in self._parked
+            if known or config.engine in ("vllm", "openai_http"):
                 return
             weights = ensure_weights(config.source, self._cache_dir, config.revision, model_key)
             if self._fits(self._need(key, weights), choose_device(config.device)):
