@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -84,7 +84,13 @@ class StageModels:
         return self._gpu.resident()
 
     def last_batches(self, model: str) -> AbstractContextManager[None]:
-        """Meanwhile the next model is fetched, if nothing must leave for it."""
+        """Meanwhile the next model is fetched, if nothing must leave for it.
+
+        Not while a CPU generates: the load would take its time (measured: a tenth slower).
+        """
+        config = self._config(model)
+        if not config.served and self._gpu.device(config) == "cpu":
+            return nullcontext()
         return fetching_ahead(model, self._ready, self._fetch)
 
     def left(self, model: str, made: Made, busy_seconds: float) -> None:
