@@ -47,7 +47,7 @@ def open_vllm(model_key: str, config: ModelConfig, weights: WeightsInfo) -> Engi
     field = f"models.{model_key}.engine"
     if importlib.util.find_spec("vllm") is None:
         raise ConfigurationError(
-            f"{field}: vllm is not installed; pip install 'forge-assets[vllm]' or write transformers."
+            f"{field}: vllm is not installed; pip install -e '.[vllm]' or write transformers."
         )
     device = choose_device(config.device)
     if device.type != "cuda":
