@@ -17,7 +17,7 @@ from forge_assets.bench.figures import PROJECTED_ROWS
 from forge_assets.bench.machine import describe_machine, gpu_name, measure_peaks
 from forge_assets.bench.random_model import SHAPES, Job, random_model, workload
 from forge_assets.bench.random_runs import run_continuous, run_sequential, run_static
-from resources.gpu.engines.arena_attention import without_flash_attention_3
+from resources.gpu.engines.arena_attention import kernels
 
 _SEQUENTIAL_ROWS, _STATIC_ROWS = 12, 64
 
@@ -32,10 +32,8 @@ def measure(shape: str, device: str, jobs: list[Job]) -> dict[str, Any]:
     figures = [
         run_sequential(model, jobs[:_SEQUENTIAL_ROWS], peaks),
         run_static(model, jobs[:_STATIC_ROWS], peaks),
-        run_continuous(model, jobs, peaks),
+        *(run_continuous(model, jobs, peaks, kernel) for kernel in kernels(device == "cuda")),
     ]
-    if without_flash_attention_3():
-        figures.append(run_continuous(model, jobs, peaks))
     return {
         "machine": machine,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),

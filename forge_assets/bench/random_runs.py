@@ -15,9 +15,8 @@ from forge_assets.bench.random_model import Job
 from forge_assets.bench.roofline import ModelSize, Peaks, floor
 from resources.gpu.batching import BatchPlan, Row, plan_batches
 from resources.gpu.engines import live_row
-from resources.gpu.engines.arena_attention import kernel_name
 from resources.gpu.engines.arena_model import ArenaModel, arena_slots
-from resources.gpu.engines.arena_probe import arena_computes
+from resources.gpu.engines.arena_probe import arena_kernel
 from resources.gpu.engines.base import GenerationRequest
 from resources.gpu.engines.continuous_batch import ContinuousBatch
 from resources.gpu.engines.kv_arena import KvArena
@@ -46,28 +45,29 @@ def run_static(model: Any, jobs: Sequence[Job], peaks: Peaks) -> Figures:
     return _figures(STATIC, model, jobs, peaks, 0.0, [run])
 
 
-def run_continuous(model: Any, jobs: Sequence[Job], peaks: Peaks) -> Figures:
-    """Our continuous batches over all jobs, twice: the first run also records its graphs.
-
-    Named with the kernel that computes the attention.
-    """
+def run_continuous(model: Any, jobs: Sequence[Job], peaks: Peaks, kernel: str) -> Figures:
+    """Our continuous batches over all jobs, twice: the first run also records its graphs."""
     started = time.perf_counter()
-    arena_model = open_arena(model)
+    arena_model = open_arena(model, kernel)
     start_up = time.perf_counter() - started
     runs = [_timed(model, jobs, lambda: continuous(arena_model, jobs)) for _ in range(2)]
-    name = f"{CONTINUOUS}, {kernel_name(model.device.type == 'cuda')}"
-    return _figures(name, model, jobs, peaks, start_up, runs)
+    return _figures(f"{CONTINUOUS}, {kernel}", model, jobs, peaks, start_up, runs)
 
 
-def open_arena(model: Any) -> ArenaModel:
-    """The model over all the memory that it leaves. SystemExit when its attention is another."""
+def open_arena(model: Any, kernel: str | None = None) -> ArenaModel:
+    """The model over all the memory that it leaves, with the fastest kernel unless one is named.
+
+    SystemExit when its attention is another.
+    """
     free_memory()
-    if not arena_computes(model, model.device):
+    fastest = arena_kernel(model, model.device)
+    if fastest is None:
         raise SystemExit("the probe found another attention than the model's own")
     slots = _CPU_SLOTS
     if model.device.type == "cuda":
         slots = arena_slots(model, model.device, _PREFILL_TOKENS, _SEATS)
-    return ArenaModel(model, KvArena(model, slots, model.device), _SEATS, _PREFILL_TOKENS)
+    arena = KvArena(model, slots, model.device)
+    return ArenaModel(model, arena, _SEATS, _PREFILL_TOKENS, kernel or fastest)
 
 
 def continuous(arena_model: ArenaModel, jobs: Sequence[Job]) -> int:

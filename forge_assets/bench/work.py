@@ -26,7 +26,7 @@ class Work:
             return False
         text = completion.text
         places = [place for stop in self.step.generate.stop if (place := text.find(stop)) >= 0]
-        truncated = not places and completion.finish_reason == "length"
+        truncated = not places and completion.finish_reason in ("length", "repetition")
         kept = text[: min(places)] if places else text
         return judge_output(kept, self.step.output, truncated).accepted
 

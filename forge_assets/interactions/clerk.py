@@ -223,8 +223,8 @@ class Clerk:
 
     def _conclude(self, completion: Completion) -> Result:
         claim, request = self._in_flight[completion.request_id]
-        self._made.add(claim.step, completion)
         if completion.error is None:
+            self._made.add(claim.step, completion)
             self._lengths.learn(claim.step, completion.output_tokens)
         return conclude(self._steps[claim.step], claim, request, completion, datetime.now(UTC))
 

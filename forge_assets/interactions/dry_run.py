@@ -123,7 +123,7 @@ def _group(
 ) -> Group:
     config = plan.project.config.models[model]
     need = None if config.served else _memory(plan, model)
-    choice = chooser.choose(model, left)
+    choice = chooser.choose(model, lambda: left)
     return Group(
         model=model,
         steps=tuple(left),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 from forge_assets.interactions.forecast import (
@@ -30,10 +30,10 @@ class EngineChooser:
         self._store = store
         self._chosen: dict[str, EngineChoice] = {}
 
-    def choose(self, model: str, left: Mapping[str, int]) -> EngineChoice:
-        """``left`` are the interactions that have not ended, by step."""
+    def choose(self, model: str, left: Callable[[], Mapping[str, int]]) -> EngineChoice:
+        """``left`` tells the interactions that have not ended, by step; asked when first needed."""
         if model not in self._chosen:
-            self._chosen[model] = self._decide(model, self.answers_ahead(model, left))
+            self._chosen[model] = self._decide(model, self.answers_ahead(model, left()))
         return self._chosen[model]
 
     def answers_ahead(self, model: str, left: Mapping[str, int]) -> dict[str, int]:

@@ -97,7 +97,7 @@ class StageModels:
         """Notes what the residency made and took, beside what had been predicted."""
         if not made.answers:
             return
-        choice = self._chooser.choose(model, {})
+        choice = self._chooser.choose(model, dict)
         memory = self._gpu.memory(model, self._config(model))
         residency = Residency(
             run_id=self._order.run_id,
@@ -135,15 +135,21 @@ class StageModels:
     def _config(self, model: str) -> ModelConfig:
         """As configured, with the engine that was chosen."""
         config = self._plan.project.config.models[model]
-        choice = self._chooser.choose(model, self._left())
+        choice = self._chooser.choose(model, self._left)
         return config.model_copy(update={"engine": choice.engine})
 
     def _left(self) -> dict[str, int]:
-        """Interactions of the order that have not ended, by step."""
-        counts = patiently(lambda: self._store.step_counts(self._order.scope))
-        return {
-            row.step: row.pending + row.running for row in counts if row.step in self._order.steps
-        }
+        """Interactions of the order that have not ended, by step; at most, where it is limited."""
+        order = self._order
+        counts = patiently(lambda: self._store.step_counts(order.scope))
+        left = {row.step: row.pending + row.running for row in counts if row.step in order.steps}
+        if order.subject_ids is not None:
+            left = {step: min(count, len(order.subject_ids)) for step, count in left.items()}
+        total = sum(left.values())
+        if order.max_interactions is not None and total > order.max_interactions:
+            share = order.max_interactions / total
+            left = {step: round(count * share) for step, count in left.items()}
+        return left
 
     def _ready(self) -> dict[str, int]:
         order = self._order

@@ -137,7 +137,7 @@ def _drain(clerk: Clerk, model: str, hooks: WaveHooks, patience: Patience) -> st
     # Claimed before the model is loaded: throughput counts the load.
     clerk.open(model, window=1)
     engine = hooks.engine(model)
-    started = time.monotonic()
+    busy, began = 0.0, time.monotonic()
     window = engine.max_batch * _BATCHES_AHEAD
     clerk.open(model, window)
     broken: str | None = None
@@ -145,10 +145,12 @@ def _drain(clerk: Clerk, model: str, hooks: WaveHooks, patience: Patience) -> st
         last = len(requests) < window
         with hooks.last_batches(model) if last else nullcontext():
             broken = _generate(clerk, model, engine, requests, hooks)
+            busy += time.monotonic() - began
+        began = time.monotonic()
         if patience.over():
             # What is claimed already is still made here.
             clerk.open(model, window=0)
-    hooks.left(model, clerk.take_made(), time.monotonic() - started)
+    hooks.left(model, clerk.take_made(), busy)
     return broken
 
 

@@ -1,7 +1,9 @@
 """GPUs as the driver reports them, read through NVML without torch."""
 
+import os
 import warnings
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import ModuleType
 from typing import Literal
 
@@ -65,9 +67,20 @@ def probe(configured: str = "auto") -> DeviceReport:
 
 def device_name(configured: str) -> str:
     """The hardware that a model configured so runs on: what speeds measured on it are filed under."""
-    devices = () if configured == "cpu" else probe(configured).devices
-    number = int(configured.partition(":")[2] or 0)
-    return devices[number].name if number < len(devices) else cpu_model()
+    without_gpu = configured == "cpu" or version("torch").endswith("+cpu")
+    devices = () if without_gpu else probe(configured).devices
+    number = _number_of_the_driver(int(configured.partition(":")[2] or 0))
+    return devices[number].name if number is not None and number < len(devices) else cpu_model()
+
+
+def _number_of_the_driver(number: int) -> int | None:
+    """Of the GPU that torch counts as ``number``, where CUDA_VISIBLE_DEVICES chooses among them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return number
+    names = [name.strip() for name in chosen.split(",")]
+    known = number < len(names) and names[number].isdigit()
+    return int(names[number]) if known else None
 
 
 def _read(nvml: ModuleType, index: int) -> GpuDevice:

@@ -14,6 +14,17 @@ CPU_PREFILL, GPU_PREFILL = 512, 16384
 """Rows of a batch and prompt tokens of a forward pass, unless the configuration says otherwise."""
 
 
+_PARKED_SHARE = 0.5
+"""Of the host's free memory: what one model that does not work now may take."""
+
+
+def host_has_room(size: int) -> bool:
+    """Whether so many bytes of weights may wait in the host's memory."""
+    from resources.machine_reading import memory
+
+    return size <= _PARKED_SHARE * memory().available
+
+
 @dataclass(frozen=True)
 class MemoryNeed:
     """Bytes. ``keys_values`` are those of ``max_batch_tokens`` tokens: more make larger batches."""

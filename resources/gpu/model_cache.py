@@ -3,17 +3,17 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from resources.gpu.dtype_probe import choose_device, choose_dtype
 from resources.gpu.engines.base import Engine
 from resources.gpu.engines.faults import out_of_memory
 from resources.gpu.engines.opening import connect_engine, open_engine
-from resources.gpu.memory_need import MemoryNeed, memory_need
+from resources.gpu.memory_need import MemoryNeed, host_has_room, memory_need
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo, ensure_weights
 from resources.machine_reading import memory
@@ -21,6 +21,7 @@ from resources.machine_reading import memory
 if TYPE_CHECKING:
     import torch
 
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 SERVER = "server"
 _SEEN_MARGIN = 1.1
@@ -77,6 +78,9 @@ class ModelCache:
         with self._lock:
             held = self._engines.get((model_key, config))
             if held is not None:
+                if next(reversed(self._engines)) != (model_key, config):
+                    # Another model worked since, and may have taken what was free to work in.
+                    self._trim(choose_device(config.device))
                 self._engines.move_to_end((model_key, config))
                 return held.engine
             parked = self._parked.pop((model_key, config), None)
@@ -85,10 +89,9 @@ class ModelCache:
             return self._load(model_key, config, later)
 
     def fetch(self, model_key: str, config: ModelConfig) -> None:
-        """Bring a model nearer that will be needed next, without anything leaving for it.
+        """Bring a model that will be needed next into the host's memory, beside one that is at work.
 
-        Onto its device where there is room, else into the host's memory. vLLM takes what is free
-        of the device when it starts, and cannot start beside a model at work.
+        Only where there is room, and not onto a GPU: the model at work has taken what was free there.
         """
         key = (model_key, config)
         with self._lock:
@@ -96,10 +99,17 @@ class ModelCache:
             if known or config.engine in ("vllm", "openai_http"):
                 return
             weights = ensure_weights(config.source, self._cache_dir, config.revision, model_key)
-            if self._fits(self._need(key, weights), choose_device(config.device)):
-                self._load(model_key, config, ())
-            elif choose_device(config.device).type == "cuda":
-                self._load_to_host(model_key, config, weights)
+            need, device = self._need(key, weights), choose_device(config.device)
+            on_gpu = device.type == "cuda"
+            if not (host_has_room(need.weights) if on_gpu else self._fits(need, device)):
+                return
+            start = time.perf_counter()
+            engine = open_engine(model_key, config, weights, on_host=on_gpu)
+            load = _load_of(model_key, engine, weights, time.perf_counter() - start)
+            if on_gpu:
+                self._parked[key] = _Held(engine, load)
+            else:
+                self._hold(config, engine, load)
 
     def memory(self, model_key: str, config: ModelConfig) -> MemoryUse:
         """What was predicted for the model, and what it was seen to use."""
@@ -136,21 +146,21 @@ class ModelCache:
     def _open(
         self, model_key: str, config: ModelConfig, weights: WeightsInfo, later: Sequence[str]
     ) -> Engine:
+        return self._fitted(lambda: open_engine(model_key, config, weights), config, later)
+
+    def _fitted(
+        self, attempt: "Callable[[], _T]", config: ModelConfig, later: Sequence[str]
+    ) -> "_T":
         """Where the prediction was too low another model leaves, and it is tried again."""
+        device = choose_device(config.device)
         while True:
             try:
-                return open_engine(model_key, config, weights)
+                return attempt()
             except Exception as error:
-                if not (out_of_memory(error) and self._leavable()):
+                if not (out_of_memory(error) and self._leavable(device)):
                     raise
-                _log.warning("%s did not fit: %s", model_key, error)
-            self._evict(later)
-
-    def _load_to_host(self, model_key: str, config: ModelConfig, weights: WeightsInfo) -> None:
-        start = time.perf_counter()
-        engine = open_engine(model_key, config, weights, on_host=True)
-        load = _load_of(model_key, engine, weights, time.perf_counter() - start)
-        self._parked[model_key, config] = _Held(engine, load)
+                _log.warning("%s did not fit: %s", config.source, error)
+            self._evict(later, device)
 
     def _need(self, key: "_Key", weights: WeightsInfo) -> MemoryNeed:
         if key not in self._needs:
@@ -176,7 +186,11 @@ class ModelCache:
     ) -> Engine:
         start = time.perf_counter()
         self._make_room(self._needs[model_key, config], config, later)
-        parked.engine.resume()
+        try:
+            self._fitted(parked.engine.resume, config, later)
+        except BaseException:
+            parked.engine.close()
+            raise
         seconds = time.perf_counter() - start
         return self._hold(config, parked.engine, replace(parked.load, seconds=seconds, tier="host"))
 
@@ -190,12 +204,19 @@ class ModelCache:
         return engine
 
     def _make_room(self, need: MemoryNeed, config: ModelConfig, later: Sequence[str]) -> None:
-        """Evict until it fits into the budget, or into the device's free memory."""
-        for held in self._engines.values():
-            held.engine.trim()
+        """Evict until it fits into the budget, or into the device's free memory.
+
+        vLLM takes the whole device: it sizes itself by what is free when it starts.
+        """
         device = choose_device(config.device)
-        while self._leavable() and not self._fits(need, device):
-            self._evict(later)
+        self._trim(device)
+        alone = config.engine == "vllm"
+        while self._leavable(device) and (alone or not self._fits(need, device)):
+            self._evict(later, device)
+
+    def _trim(self, device: "torch.device") -> None:
+        for key in self._leavable(device):
+            self._engines[key].engine.trim()
 
     def _fits(self, need: MemoryNeed, device: "torch.device") -> bool:
         if self._budget is not None:
@@ -203,12 +224,16 @@ class ModelCache:
             return used + need.weights <= self._budget
         return need.total <= free_memory(str(device))
 
-    def _leavable(self) -> "list[_Key]":
-        """Models whose leaving would free memory: a server's takes none here."""
-        return [key for key in self._engines if not key[1].served]
+    def _leavable(self, device: "torch.device") -> "list[_Key]":
+        """Models whose leaving would free memory of the device: a server's takes none here."""
+        return [
+            key
+            for key in self._engines
+            if not key[1].served and choose_device(key[1].device) == device
+        ]
 
-    def _evict(self, later: Sequence[str]) -> None:
-        key = farthest(self._leavable(), later)
+    def _evict(self, later: Sequence[str], device: "torch.device") -> None:
+        key = farthest(self._leavable(device), later)
         held = self._engines.pop(key)
         self.evictions += 1
         if (seen := held.engine.workspace_seen) is not None and key in self._needs:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,3 +30,17 @@ class Useless(TransformersEngine):
 
 def broken(*_: Any) -> TransformersEngine:
     raise ValueError("the moon is not full")
+
+
+class Stuck(TransformersEngine):
+    """It waits for ever at every prompt with the word in it, as for a kernel that does not end."""
+
+    steps = 0
+    longest_step = 2.0
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
+        if any(DEADLY in request.prompt for request in requests):
+            threading.Event().wait()
+        for completion in super().generate(requests):
+            self.steps += 1
+            yield completion

@@ -103,6 +103,7 @@ def test_texts_facts_and_refusals_are_those_of_the_engine_itself(
 def test_a_check_does_not_wait_for_the_batch(child: Open) -> None:
     engine = child(max_batch=1)
     stream = engine.generate(_requests(4, tokens=60))
+    next(stream)
     checked = threading.Event()
 
     def check() -> None:
@@ -257,3 +258,13 @@ def test_the_process_ends_with_its_parent_however_that_ends(
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_a_step_that_does_not_end_is_noticed(child: Open) -> None:
+    """The process gives signs of life all the while: its other threads go on."""
+    engine = child(f"{HERE}:Stuck")
+    done = {one.request_id: one for one in engine.generate(_requests(2, deadly=(1,)))}
+    assert done[0].error is None
+    error = done[1].error
+    assert error is not None
+    assert error.error_class is ErrorClass.POISON

@@ -150,18 +150,15 @@ def test_a_model_is_fetched_ahead_only_where_nothing_must_leave(
     cache.close()
 
 
-def test_what_a_model_was_seen_to_use_stands_beside_the_prediction(
+def test_what_a_model_needs_is_computed_before_it_is_loaded(
     cache: ModelCache, config: ModelConfig
 ) -> None:
-    engine = cache.get("one", config)
+    cache.get("one", config)
     before = cache.memory("one", config)
     assert before.predicted is not None
     assert before.predicted > cache.loads[0].bytes
     assert before.seen is None
     assert cache.memory("two", config).predicted is None
-    list(engine.generate([GenerationRequest(1, "go", 4)]))
-    seen = cache.memory("one", config).seen
-    assert seen is None or seen > cache.loads[0].bytes
 
 
 def test_a_model_that_did_not_fit_is_tried_again_when_another_has_left(
@@ -183,4 +180,40 @@ def test_a_model_that_did_not_fit_is_tried_again_when_another_has_left(
     cache.get("b", config)
     assert cache.resident() == ["b"]
     assert cache.evictions == 1
+    cache.close()
+
+
+def test_coming_back_to_a_model_frees_what_the_other_worked_in(
+    cache: ModelCache, llama_folder: Path
+) -> None:
+    config = ModelConfig(
+        source=str(llama_folder),
+        dtype="float32",
+        device="cpu",
+        batching="continuous",
+        max_batch_tokens=256,
+    )
+    engines: Any = {key: cache.get(key, config) for key in "ab"}
+    list(engines["b"].generate([GenerationRequest(1, "go", 4)]))
+    cache.get("b", config)
+    assert engines["b"]._arena_model is not None, "nobody else worked meanwhile"
+    cache.get("a", config)
+    assert engines["b"]._arena_model is None
+
+
+def test_only_models_of_the_same_device_make_room(
+    tmp_path: Path, config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second model lies, as far as the cache can see, on a GPU of which the first knows nothing."""
+    import torch
+
+    import resources.gpu.model_cache as module
+
+    cache = ModelCache(tmp_path, budget=1)
+    first = cache.get("a", config)
+    elsewhere = {"cpu": torch.device("cpu"), "auto": torch.device("meta")}
+    monkeypatch.setattr(module, "choose_device", lambda name: elsewhere[name])
+    cache.get("b", config.model_copy(update={"device": "cpu"}))
+    assert cache.resident() == ["a", "b"]
+    assert cache.get("a", config) is first
     cache.close()

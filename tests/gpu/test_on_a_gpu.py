@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from resources.gpu.engines.arena_attention import kernels
 from resources.gpu.engines.arena_model import ArenaModel, Piece
 from resources.gpu.engines.base import Completion, GenerationRequest
 from resources.gpu.engines.kv_arena import KvArena
@@ -73,7 +74,7 @@ def test_logits_are_as_near_to_float32_as_those_of_sdpa(shipped_weights: Weights
         with torch.inference_mode():
             rows = [torch.tensor([prompt], device="cuda") for prompt in prompts]
             logits[name] = [model(row).logits[0, -1].float() for row in rows]
-    arena_model = ArenaModel(model, KvArena(model, 2000, model.device), 8, 512)
+    arena_model = ArenaModel(model, KvArena(model, 2000, model.device), 8, 512, kernels(True)[0])
     assert arena_model.fused
     with torch.inference_mode():
         pieces = [Piece(n * 200, 0, prompt) for n, prompt in enumerate(prompts[:3])]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME = "forge_arena"
 _UNKNOWN = ("softcap", "s_aux", "sliding_window", "position_bias")
 """What some models add to their attention."""
-_use_third = True
+FLASH_3, FLASH, ROW_BY_ROW = "flash attention 3", "torch flash attention", "row by row"
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ArenaPass:
     filled: "torch.Tensor"
     longest_query: int
     longest_span: int
+    kernel: str
 
 
 def register() -> None:
@@ -73,31 +74,21 @@ def attend(
     keys.index_copy_(0, arena_pass.slots, key[0].transpose(0, 1))
     values.index_copy_(0, arena_pass.slots, value[0].transpose(0, 1))
     queries = query[0].transpose(0, 1)
-    return _kernel(query.is_cuda)[1](queries, keys, values, arena_pass, scaling).unsqueeze(0), None
+    run = _KERNELS[arena_pass.kernel]
+    return run(queries, keys, values, arena_pass, scaling).unsqueeze(0), None
 
 
-def kernel_name(on_gpu: bool) -> str:
-    """What computes the attention, for the record."""
-    return _kernel(on_gpu)[0]
-
-
-def without_flash_attention_3() -> bool:
-    """Leave the third kernel out in this process; False where it was not in use anyway."""
-    global _use_third
-    used, _use_third = _use_third and _flash_attention_3() is not None, False
-    return used
-
-
-def _kernel(on_gpu: bool) -> "tuple[str, Callable[..., torch.Tensor]]":
+def kernels(on_gpu: bool) -> list[str]:
+    """Names of those that can run here, the fastest first."""
     if not on_gpu:
-        return "row by row", _row_by_row
-    third = _flash_attention_3() if _use_third else None
-    return ("torch flash attention", _flash) if third is None else ("flash attention 3", third)
+        return [ROW_BY_ROW]
+    third = [FLASH_3] if _flash_attention_3() is not None else []
+    return [*third, FLASH]
 
 
 @lru_cache
 def _flash_attention_3() -> "Callable[..., torch.Tensor] | None":
-    """The package's kernel, for GPUs of compute capability 9; its own names are the package's."""
+    """The package's kernel, for GPUs of compute capability 9."""
     import torch
 
     if importlib.util.find_spec("flash_attn_interface") is None:
@@ -106,28 +97,31 @@ def _flash_attention_3() -> "Callable[..., torch.Tensor] | None":
         return None
     from flash_attn_interface import flash_attn_varlen_func
 
-    def attention(
-        queries: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        arena_pass: ArenaPass,
-        scaling: float,
-    ) -> torch.Tensor:
-        found = flash_attn_varlen_func(
-            queries.contiguous(),
-            keys,
-            values,
-            cu_seqlens_q=arena_pass.offsets,
-            cu_seqlens_k=arena_pass.starts,
-            seqused_k=arena_pass.filled,
-            max_seqlen_q=arena_pass.longest_query,
-            max_seqlen_k=arena_pass.longest_span,
-            softmax_scale=scaling,
-            causal=True,
-        )
-        return found[0] if isinstance(found, tuple) else found
+    return flash_attn_varlen_func
 
-    return attention
+
+def _third(
+    queries: "torch.Tensor",
+    keys: "torch.Tensor",
+    values: "torch.Tensor",
+    arena_pass: ArenaPass,
+    scaling: float,
+) -> "torch.Tensor":
+    function = _flash_attention_3()
+    assert function is not None
+    found = function(
+        queries.contiguous(),
+        keys,
+        values,
+        cu_seqlens_q=arena_pass.offsets,
+        cu_seqlens_k=arena_pass.starts,
+        seqused_k=arena_pass.filled,
+        max_seqlen_q=arena_pass.longest_query,
+        max_seqlen_k=arena_pass.longest_span,
+        softmax_scale=scaling,
+        causal=True,
+    )
+    return found[0] if isinstance(found, tuple) else found
 
 
 def _flash(
@@ -184,3 +178,6 @@ def _row_by_row(
         )
         parts.append(part[0].transpose(0, 1))
     return torch.cat(parts)
+
+
+_KERNELS = {FLASH_3: _third, FLASH: _flash, ROW_BY_ROW: _row_by_row}

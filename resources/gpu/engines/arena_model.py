@@ -61,7 +61,9 @@ class StepTokens:
 class ArenaModel:
     """One model over one arena. Seats 0 to ``seated`` take part in a step."""
 
-    def __init__(self, model: Any, arena: KvArena, max_rows: int, prefill_tokens: int) -> None:
+    def __init__(
+        self, model: Any, arena: KvArena, max_rows: int, prefill_tokens: int, kernel: str
+    ) -> None:
         import torch
 
         arena_attention.register()
@@ -70,6 +72,8 @@ class ArenaModel:
         self.model = model
         self.arena = arena
         self.max_rows = max_rows
+        self.kernel = kernel
+        """Of arena_attention.kernels."""
         self.seated = 0
         self.logits: torch.Tensor | None = None
         """Of the last step [seats, vocabulary]; the next overwrites them."""
@@ -118,6 +122,7 @@ class ArenaModel:
             self._put([own.stop for own in places], torch.int32),
             longest_query=max(len(own) for own in places),
             longest_span=max(own.stop for own in places),
+            kernel=self.kernel,
         )
         output = self.model(
             input_ids=self._put([token for piece in pieces for token in piece.tokens])[None],
@@ -169,6 +174,7 @@ class ArenaModel:
             seats[_FILLED].int(),
             longest_query=1,
             longest_span=self._longest,
+            kernel=self.kernel,
         )
         output = self.model(
             input_ids=seats[_TOKEN][None],
@@ -194,7 +200,8 @@ class ArenaModel:
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
             pool = next(iter(self._graphs.values()))[0].pool() if self._graphs else None
-            with torch.cuda.graph(graph, pool=pool):
+            # Another thread may bring the next model to the host's memory meanwhile.
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
                 outputs = self.advance(count)
             self._graphs[key] = (graph, outputs)
             self._seats.copy_(before)

@@ -6,7 +6,7 @@ biases by distance), and would answer wrongly without a word.
 
 from typing import TYPE_CHECKING, Any
 
-from resources.gpu.engines.arena_attention import without_flash_attention_3
+from resources.gpu.engines.arena_attention import kernels
 from resources.gpu.engines.arena_model import ArenaModel, Piece
 from resources.gpu.engines.kv_arena import KvArena, kv_shape
 
@@ -21,8 +21,9 @@ _ROUNDINGS = 3.0
 """In bfloat16 a deep model's rounding alone may be a tenth of the logits' length."""
 
 
-def arena_computes(model: Any, device: "torch.device") -> bool:
-    """True when prompts in two pieces and a step give the logits of the model's own attention.
+def arena_kernel(model: Any, device: "torch.device") -> str | None:
+    """The fastest kernel with which prompts in two pieces and a step give the logits of the model's own
+    attention; None when no kernel does.
 
     The model's attention is the arena's afterwards if so, else as it was.
     """
@@ -32,24 +33,24 @@ def arena_computes(model: Any, device: "torch.device") -> bool:
         newest = torch.cuda.get_device_capability(device) >= (8, 0)
         size = kv_shape(model)[1]
         if not newest or size > _LARGEST_HEAD or size % 8:
-            return False
+            return None
     before = model.config._attn_implementation
     tokens = [7 + 11 * n % 97 for n in range(_TOKENS)]
     own = _own(model, tokens, device)
     rounding = _rounding(model, tokens, device, own)
     allowed = _ROUNDINGS * rounding + _TOLERANCE * own.norm(dim=-1)
-    near = _is_near(model, tokens, device, own, allowed)
-    if not near and device.type == "cuda" and without_flash_attention_3():
-        near = _is_near(model, tokens, device, own, allowed)
-    if not near:
-        model.set_attn_implementation(before)
-    return near
+    for kernel in kernels(device.type == "cuda"):
+        if _is_near(model, tokens, device, kernel, own, allowed):
+            return kernel
+    model.set_attn_implementation(before)
+    return None
 
 
 def _is_near(
     model: Any,
     tokens: list[int],
     device: "torch.device",
+    kernel: str,
     own: "torch.Tensor",
     allowed: "torch.Tensor",
 ) -> bool:
@@ -57,7 +58,7 @@ def _is_near(
 
     with torch.inference_mode():
         try:
-            ours = _over_an_arena(model, tokens, device)
+            ours = _over_an_arena(model, tokens, device, kernel)
         except (RuntimeError, TypeError, ValueError, KeyError, AttributeError):
             return False
     return bool(((ours - own).norm(dim=-1) <= allowed).all())
@@ -83,11 +84,13 @@ def _rounding(
     return (other - own).norm(dim=-1)
 
 
-def _over_an_arena(model: Any, tokens: list[int], device: "torch.device") -> "torch.Tensor":
+def _over_an_arena(
+    model: Any, tokens: list[int], device: "torch.device", kernel: str
+) -> "torch.Tensor":
     """Logits [2, vocabulary] after the last prompt token and after one step."""
     import torch
 
-    arena_model = ArenaModel(model, KvArena(model, 2 * _TOKENS, device), 1, _TOKENS)
+    arena_model = ArenaModel(model, KvArena(model, 2 * _TOKENS, device), 1, _TOKENS, kernel)
     start, half = 3, _TOKENS // 2
     arena_model.prompts([Piece(start, 0, tokens[:half])])
     rest = Piece(start, half, tokens[half:-1])

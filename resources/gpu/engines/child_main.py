@@ -33,6 +33,9 @@ class Child:
         self._engine: Engine | None = None
         self._dropped = 0
         """Calls up to this number are wanted no more."""
+        self._working = False
+        self._last_step: tuple[object, float] = (None, 0.0)
+        """The engine's count of steps, and since when it is that."""
 
     def serve(self) -> None:
         """Works until the parent is gone; returns only with an exception."""
@@ -53,6 +56,7 @@ class Child:
     def _do(self, number: int, verb: str, argument: Any) -> None:
         assert self._engine is not None
         if verb == "generate":
+            self._working = True
             completions = self._engine.generate(argument)
             for completion in completions:
                 if number <= self._dropped:
@@ -60,6 +64,7 @@ class Child:
                 self._send(number, "item", completion)
             # Not left to the garbage collector: an engine gives up its unfinished rows here.
             getattr(completions, "close", lambda: None)()
+            self._working = False
             self._send(number, "end", self._facts(self._engine))
         else:
             self._send(number, "end", getattr(self._engine, verb)())
@@ -81,7 +86,20 @@ class Child:
     def _beat(self) -> None:
         while True:
             self._send(0, "beat", None)
+            if self._stuck(time.monotonic()):
+                raise TimeoutError("the engine's step does not end")
             time.sleep(BEAT_SECONDS)
+
+    def _stuck(self, now: float) -> bool:
+        """Whether an engine that counts its ``steps`` has been in one for over ``longest_step`` s.
+
+        A thread that waits for a kernel lets this one go on, so that signs of life say nothing of it.
+        """
+        steps = getattr(self._engine, "steps", None)
+        if not self._working or steps != self._last_step[0]:
+            self._last_step = (steps, now)
+        longest = getattr(self._engine, "longest_step", None)
+        return longest is not None and now - self._last_step[1] > longest
 
     def _send(self, number: int, kind: str, value: Any) -> None:
         with self._sending:

@@ -26,6 +26,8 @@ _CLASSES = {
     529: ErrorClass.RATE_LIMIT,
 }
 """By HTTP status; any other is ``engine``."""
+_MOST_TOKENS = 10_000_000
+"""Of one request; what claims more is not believed."""
 _LOOKED_AT = 100_000
 """Characters of an error's body."""
 _SENTENCE = 300
@@ -149,7 +151,7 @@ def _unquoted(text: str, one_of: tuple[str, ...] | None) -> str:
 
 def _count(usage: Any, name: str) -> int:
     value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if type(value) is int and 0 < value <= _MOST_TOKENS else 0
 
 
 def read_fault(status: int, content: str, retry_after: str | None, now: datetime) -> Fault:

@@ -88,7 +88,7 @@ class OpenAIHttpEngine:
         """Yield one completion per request, each as it ends; see ``Engine``.
 
         A caller that leaves early ends what is under way at once; the server sees the connections
-        close.
+        close. InfrastructureError when the server itself is gone: that is no row's fault.
         """
         rows = []
         for request in requests:
@@ -101,6 +101,8 @@ class OpenAIHttpEngine:
         work = self._loop.start(self._answer_all(rows, ended.put))
         try:
             while (completion := ended.get()) is not None:
+                if completion.error and completion.error.error_class is ErrorClass.CONNECTION:
+                    self._server.wait_for_model(self._patience)
                 yield completion
         finally:
             self._loop.stop(work)
@@ -207,7 +209,7 @@ class OpenAIHttpEngine:
             raise Fault(ErrorClass.ENGINE, message[:500]) from None
 
     def _tries(self, fault: Fault) -> int:
-        if fault.refused or (fault.retry_after or 0) > self._patience.longest_wait:
+        if fault.refused:
             return 1
         passing = fault.error.error_class in _PASSING
         return self._patience.passing_tries if passing else self._patience.other_tries
@@ -216,7 +218,8 @@ class OpenAIHttpEngine:
         """What the server asks for, and then holds for every row, else longer with every try."""
         longest = self._patience.longest_wait
         if fault.retry_after is not None:
-            self._not_before = max(self._not_before, time.monotonic() + fault.retry_after)
+            until = time.monotonic() + min(longest, fault.retry_after)
+            self._not_before = max(self._not_before, until)
         wait = min(longest, self._patience.first_wait * 2 ** (tries - 1))
         await asyncio.sleep(wait * random.uniform(0.5, 1.5))
 

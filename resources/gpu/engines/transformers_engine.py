@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from resources.errors import ConfigurationError, InfrastructureError
 from resources.gpu.batching import BatchPlan, Row, plan_batches
 from resources.gpu.dtype_probe import DtypeChoice, choose_device, choose_dtype
-from resources.gpu.engines.arena_attention import kernel_name
 from resources.gpu.engines.arena_model import ArenaModel, arena_slots
-from resources.gpu.engines.arena_probe import arena_computes
+from resources.gpu.engines.arena_probe import arena_kernel
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
 from resources.gpu.engines.continuous_batch import ContinuousBatch
 from resources.gpu.engines.failures import failed
@@ -25,19 +24,17 @@ from resources.gpu.engines.loading import SHAREABLE_LAYERS, end_tokens, layer_ty
 from resources.gpu.engines.prompt_encoder import PromptEncoder
 from resources.gpu.engines.static_batch import StaticBatch
 from resources.gpu.grammar import GrammarCompiler, grammar_key
-from resources.gpu.memory_need import CPU_PREFILL, GPU_PREFILL, GPU_ROWS
+from resources.gpu.memory_need import CPU_PREFILL, GPU_PREFILL, GPU_ROWS, host_has_room
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo
 from resources.interaction import ErrorClass
-from resources.machine_reading import memory, own_memory
+from resources.machine_reading import own_memory
 
 if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
 _STATIC_ROWS = 64
-_PARKED_SHARE = 0.5
-"""Of the host's free memory: what one model that is not needed now may take."""
 
 
 class TransformersEngine:
@@ -80,6 +77,7 @@ class TransformersEngine:
         )
         self._prompts = PromptEncoder(self.tokenizer, vocabulary, context, self._grammars)
         self._continuous: bool | None = None
+        self._kernel: str | None = None
         self._arena_model: ArenaModel | None = None
         self.workspace_seen: int | None = None
         if on_host:
@@ -103,14 +101,14 @@ class TransformersEngine:
         if not asked and (config.batching == "static" or self.device.type == "cpu"):
             return False
         fits = self._share and (self.device.type == "cpu" or self.dtype.name != "float32")
-        fits = fits and arena_computes(self.model, self.device)
-        if asked and not fits:
+        self._kernel = arena_kernel(self.model, self.device) if fits else None
+        if asked and self._kernel is None:
             raise ConfigurationError(
                 f"models.{self._model_key}.batching: continuous needs bfloat16 or float16 on a GPU of this"
                 " decade and a model with plain attention, without sliding windows; remove it or write"
                 " static."
             )
-        return fits
+        return self._kernel is not None
 
     def _slots(self) -> int:
         """Of the arena: what the device has room for, on a CPU what the configuration names."""
@@ -124,7 +122,8 @@ class TransformersEngine:
         if self._arena_model is None:
             arena = KvArena(self.model, self._slots(), self.device)
             prefill = self._loaded.prefill_tokens
-            self._arena_model = ArenaModel(self.model, arena, self.max_batch, prefill)
+            assert self._kernel is not None
+            self._arena_model = ArenaModel(self.model, arena, self.max_batch, prefill, self._kernel)
         return self._arena_model
 
     @property
@@ -258,6 +257,9 @@ class TransformersEngine:
         return torch.cuda.max_memory_allocated(self.device)
 
     def _learn_memory(self, before: int) -> None:
+        """Of static batches: continuous ones work in what is left, however much that is."""
+        if self._continuous:
+            return
         used = self._allocated() - before
         if used > 0:
             self.workspace_seen = max(used, self.workspace_seen or 0)
@@ -323,7 +325,7 @@ class TransformersEngine:
 
     def _attention(self) -> str:
         if self._continuous:
-            return f"arena, {kernel_name(self.device.type == 'cuda')}"
+            return f"arena, {self._kernel}"
         return str(self.model.config._attn_implementation)
 
     def _release_memory(self) -> None:
@@ -340,7 +342,7 @@ class TransformersEngine:
 
     def park(self) -> bool:
         """Page-locked, so that the way back is as fast as the link. A CPU's model is there already."""
-        if self.device.type != "cuda" or self.memory_bytes > _PARKED_SHARE * memory().available:
+        if self.device.type != "cuda" or not host_has_room(self.memory_bytes):
             return False
         self.trim()
         self._pin()

@@ -27,6 +27,7 @@ from resources.interaction import ErrorClass
 
 _SEATS = 512
 """Rows at the same time."""
+_LONGEST_STEP = 300.0
 _UNTOUCHED = 0.08
 """Of the device's memory, left for what is not planned: as much as vLLM leaves by itself."""
 _PARKED_SHARE = 0.5
@@ -89,6 +90,10 @@ class VllmEngine:
         self._prompts = PromptEncoder(tokenizer, vocabulary, settings.max_model_len, grammars)
         self._name = f"{model_key}-{uuid.uuid4().hex[:8]}"
         self._batch_numbers = itertools.count(1)
+        self.steps = 0
+        """Ended so far."""
+        self.longest_step = _LONGEST_STEP
+        """Seconds; a longer one does not end."""
 
     def _load(self, model_key: str, context: int) -> Any:
         import vllm
@@ -135,17 +140,19 @@ class VllmEngine:
         start = time.perf_counter()
         batch = f"{self._name}-{next(self._batch_numbers)}"
         rows: dict[str, GenerationRequest] = {}
-        for request in requests:
-            name = f"{batch}-{request.request_id}"
-            error = self.check(request) or self._add(name, request)
-            if error is None:
-                rows[name] = request
-            else:
-                yield failed(request, error)
-        size = len(rows)
         try:
+            for request in requests:
+                name = f"{batch}-{request.request_id}"
+                error = self.check(request) or self._add(name, request)
+                if error is None:
+                    rows[name] = request
+                else:
+                    yield failed(request, error)
+            size = len(rows)
             while rows:
-                for output in self._core.step():
+                outputs = self._core.step()
+                self.steps += 1
+                for output in outputs:
                     if output.finished and output.request_id in rows:
                         request = rows.pop(output.request_id)
                         provenance = self._provenance(request, output, batch, size)
