@@ -4,17 +4,14 @@ import gc
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 from forge_assets.bench.busy import watch
 from forge_assets.bench.figures import Figures, Run
 from forge_assets.bench.random_model import Job
 from forge_assets.bench.roofline import ModelSize, Peaks, floor
 from resources.gpu.batching import BatchPlan, Row, plan_batches
-from resources.gpu.engines import live_row
 from resources.gpu.engines.arena_model import ArenaModel, arena_slots
 from resources.gpu.engines.arena_probe import arena_kernel
 from resources.gpu.engines.base import GenerationRequest
@@ -75,8 +72,7 @@ def continuous(arena_model: ArenaModel, jobs: Sequence[Job]) -> int:
     rows, requests = _rows(jobs)
     plan = plan_batches(rows, len(rows), sys.maxsize)[0]
     loaded = _loaded(arena_model.model)
-    with _loops_go_on():
-        return _tokens(ContinuousBatch(loaded, plan, requests, arena_model).run())
+    return _tokens(ContinuousBatch(loaded, plan, requests, arena_model).run())
 
 
 def free_memory() -> None:
@@ -93,13 +89,7 @@ def _static(model: Any, jobs: Sequence[Job]) -> int:
     budget = ModelConfig(source="random").max_batch_tokens
     plans: list[BatchPlan] = plan_batches(rows, _STATIC_ROWS, budget)
     loaded = _loaded(model)
-    with _loops_go_on():
-        return sum(_tokens(StaticBatch(loaded, plan, requests).run()) for plan in plans)
-
-
-def _loops_go_on() -> AbstractContextManager[object]:
-    """A random model repeats itself, and a row that does would be cut: here lengths are forced."""
-    return patch.object(live_row, "loops", lambda tokens: False)
+    return sum(_tokens(StaticBatch(loaded, plan, requests).run()) for plan in plans)
 
 
 def _rows(jobs: Sequence[Job]) -> tuple[list[Row], list[GenerationRequest]]:
@@ -108,7 +98,7 @@ def _rows(jobs: Sequence[Job]) -> tuple[list[Row], list[GenerationRequest]]:
 
 
 def _loaded(model: Any) -> LoadedModel:
-    """No end token, no text: the lengths are forced."""
+    """No end token, no text, no cut where a random model repeats itself: the lengths are forced."""
     return LoadedModel(
         model=model,
         tokenizer=SimpleNamespace(decode=lambda tokens, skip_special_tokens: ""),
@@ -117,6 +107,7 @@ def _loaded(model: Any) -> LoadedModel:
         end_tokens=frozenset(),
         grammars=SimpleNamespace(matcher=lambda request: None),  # type: ignore[arg-type]
         prefill_tokens=_PREFILL_TOKENS,
+        cut_loops=False,
     )
 
 

@@ -31,6 +31,8 @@ class LoadedModel:
     grammars: GrammarCompiler
     prefill_tokens: int
     """Padded prompt tokens of one forward pass."""
+    cut_loops: bool = True
+    """End a row that only repeats itself."""
 
     def text(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
@@ -119,7 +121,7 @@ class LiveRow:
                 return RowEnd(self.row, cut, "stop", count)
         if count >= self.row.max_new_tokens:
             return RowEnd(self.row, loaded.text(output), "length", count)
-        if count % CHECK_EVERY == 0 and loops(output):
+        if loaded.cut_loops and count % CHECK_EVERY == 0 and loops(output):
             return RowEnd(self.row, loaded.text(output), "repetition", count)
         return None
 

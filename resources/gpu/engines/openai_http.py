@@ -19,6 +19,7 @@ import httpx
 from resources.gpu.dtype_probe import DtypeChoice
 from resources.gpu.engines.base import Completion, EngineError, GenerationRequest
 from resources.gpu.engines.concurrency_limit import ConcurrencyLimit
+from resources.gpu.engines.failures import failed
 from resources.gpu.engines.loop_thread import LoopThread
 from resources.gpu.engines.openai_chat import Answer, Fault, chat_body, read_answer, read_fault
 from resources.gpu.engines.openai_server import OpenAIServer, Patience
@@ -96,7 +97,7 @@ class OpenAIHttpEngine:
             if error is None:
                 rows.append(request)
             else:
-                yield _failure(request, error, 0.0, {})
+                yield failed(request, error)
         ended: SimpleQueue[Completion | None] = SimpleQueue()
         work = self._loop.start(self._answer_all(rows, ended.put))
         try:
@@ -142,7 +143,8 @@ class OpenAIHttpEngine:
                 self._limit.finished(max(1, answer.prompt_tokens + answer.output_tokens))
             put(self._completion(row, answer, time.monotonic() - began))
             return
-        put(_failure(row.request, error, time.monotonic() - began, self._provenance(row, None)))
+        seconds, provenance = time.monotonic() - began, self._provenance(row, None)
+        put(failed(row.request, error, seconds=seconds, provenance=provenance))
 
     async def _answer(self, row: "_Row") -> Answer:
         """Ask until there is an answer. Fault when there is none after the bounded tries."""
@@ -286,18 +288,3 @@ class _Row:
     def grammar(self) -> str | None:
         """A text that names the request's grammar; None for free text."""
         return grammar_key(self.request)
-
-
-def _failure(
-    request: GenerationRequest, error: EngineError, seconds: float, provenance: dict[str, Any]
-) -> Completion:
-    return Completion(
-        request_id=request.request_id,
-        text="",
-        finish_reason="error",
-        prompt_tokens=0,
-        output_tokens=0,
-        seconds=seconds,
-        error=error,
-        provenance=provenance,
-    )
