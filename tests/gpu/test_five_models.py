@@ -1,5 +1,6 @@
 """Five models whose interactions come in turns A B C D E A B ...: five loads, whatever fits."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,15 @@ def test_each_model_is_loaded_once(
     stage = planned(postgres_engine, steps, [f"text {n}" for n in range(7)])
     hooks = WaveHooks(
         engine=lambda key: cache.get(key, config, later=list(stage.store.open_models(stage.scope))),
+        last_batches=lambda model: nullcontext(),
+        left=lambda model, made, seconds: None,
         resident=cache.resident,
         heartbeat=lambda: None,
         breach=lambda: None,
         progress=lambda model, tally: None,
         waiting=lambda work: None,
         reclaim_dead=lambda: 0,
+        group_wait=600.0,
     )
     outcome = run_wave(stage.store, stage.order(), hooks)
     assert outcome.tally.finished == 7 * len(MODELS)
