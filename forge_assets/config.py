@@ -25,10 +25,6 @@ MAX_SUBJECTS = 2_000_000_000
 MAX_DATASET_BYTES = 1000
 """With a subject's key it stands in an index, whose rows PostgreSQL limits to about 2,700 bytes."""
 
-_SPEED_KNOBS = frozenset(
-    {"device", "engine", "batching", "max_batch", "max_batch_tokens", "timeout", "api_key_env"}
-)
-"""Model settings that change how a result is got and how fast, not what was asked for."""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PARTITION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -211,10 +207,7 @@ def load_config(path: Path | None = None) -> ForgeConfig:
         group_wait=content.group_wait,
         cloud=content.cloud,
         alerts=content.alerts,
-        model_definitions={
-            key: model.model_dump(mode="json", exclude=set(_SPEED_KNOBS))
-            for key, model in content.models.items()
-        },
+        model_definitions={key: _definition(model) for key, model in content.models.items()},
     )
     if len(config.dataset.encode()) > MAX_DATASET_BYTES:
         message = f"its place has more than {MAX_DATASET_BYTES} bytes; give it a subjects.name"
@@ -339,6 +332,24 @@ def _resolved_model(
     if is_path or (folder / source).exists():
         return model.model_copy(update={"source": str(folder / source)})
     return model
+
+
+def _definition(model: ModelConfig) -> dict[str, Any]:
+    """What is asked for, without how it is got and how fast: what step versions are made of.
+
+    The form is fixed: another one would make every finished result stale. ``engine`` and ``batching``
+    were once part of it, with these values.
+    """
+    if model.served:
+        return {"source": model.source, "url": model.url}
+    return {
+        "source": model.source,
+        "engine": "transformers",
+        "batching": "auto",
+        "dtype": model.dtype,
+        "revision": model.revision,
+        "max_context": model.max_context,
+    }
 
 
 def _place(source: SqlSource) -> str:

@@ -12,7 +12,7 @@ from forge_assets.stages import Stage, build_stages, stage_named
 from forge_assets.workflow.plan import step_versions, topological_steps
 from forge_assets.workflow.spec import Step, Workflow
 from forge_assets.yaml_document import shown
-from resources.errors import ConfigurationError
+from resources.errors import ConfigurationError, InfrastructureError
 
 if TYPE_CHECKING:
     from resources.store_types import PlannedStep, StageScope
@@ -62,10 +62,10 @@ def naming_forge_yaml(config: ForgeConfig) -> Iterator[None]:
     """Puts the file in front of an error that names only a field of it."""
     try:
         yield
-    except ConfigurationError as error:
+    except (ConfigurationError, InfrastructureError) as error:
         if not str(error).startswith(("subjects.", "models.")):
             raise
-        raise ConfigurationError(f"{shown(config.path)}: {error}") from None
+        raise type(error)(f"{shown(config.path)}: {error}") from None
 
 
 @dataclass(frozen=True)

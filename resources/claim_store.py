@@ -203,14 +203,14 @@ class ClaimStore(StoreBase):
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
 
-    def reclaim_run(self, run_id: str) -> int:
-        """Give back everything that a dead run held. How many.
+    def reclaim_run(self, run_id: str, reason: str = "the run died") -> int:
+        """Give back everything that a run held. How many.
 
         Waits for a commit that the dead run left in the server, so that nothing stays behind.
         """
         where = "i.run_id = :run_id AND i.status = 'running'"
         statement = sa.text(_RECLAIM.format(where=where, wait=""))
-        values = {"run_id": run_id, "reason": "the run died"}
+        values = {"run_id": run_id, "reason": reason}
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
 

@@ -538,3 +538,15 @@ def test_a_workflow_with_an_unknown_model(load: Load, tmp_path: Path) -> None:
         ConfigurationError, match=r"^flow\.yaml:2: steps\[0\]\.model: unknown model"
     ):
         load_workflows(config)
+
+
+def test_the_definition_of_a_model_keeps_its_form(load: Load) -> None:
+    """Another form would make every result that was ever finished stale."""
+    assert load(SMALLEST).model_definitions["m"] == {
+        "source": "package:weights",
+        "engine": "transformers",
+        "batching": "auto",
+        "dtype": "auto",
+        "revision": None,
+        "max_context": None,
+    }

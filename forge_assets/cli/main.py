@@ -225,7 +225,10 @@ def report(stage: MaybeStage = None, workflow: WorkflowName = None, json: Json =
 @app.command()
 @answers
 def bench(json: Json = False) -> int:
-    """Measure this machine: every installed engine against sequential generation."""
+    """Measure every installed engine against sequential generation on this machine.
+
+    Takes some 20 minutes on 2 cores and writes bench/NAME.json and .md into the checkout.
+    """
     from forge_assets.cli import bench
 
     return bench.measure(json)

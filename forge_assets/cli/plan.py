@@ -21,13 +21,18 @@ def _print(answer: DryRun) -> None:
         f"{answer.partition}: {answer.subjects} subjects, at most {answer.interactions_at_most}"
         f" interactions to do, {answer.done} done"
     )
+    if not answer.subjects:
+        out("no subject of the source falls into this stage")
+        return
     for group in answer.groups:
         size = "size unknown until converted"
         if group.server is not None:
             size = f"served by {group.server}"
         elif group.memory_bytes is not None:
             size = f"at most {group.memory_bytes / 1e6:.0f} MB"
-            size += f" and {(group.working_bytes or 0) / 1e6:.0f} MB to work in"
+            size += f" and about {(group.working_bytes or 0) / 1e6:.0f} MB to work in"
+            if group.memory_seen is not None:
+                size += f"; seen: {group.memory_seen / 1e6:.0f} MB in all"
         out(f"  {group.model} ({size}): at most {group.at_most}, steps {', '.join(group.steps)}")
         took = "not measured yet" if group.seconds is None else f"about {group.seconds:.0f} s"
         out(f"    {group.engine} ({group.engine_reason}): {took} for some {group.answers} answers")

@@ -113,6 +113,8 @@ def _materialize_and_tell(
         return INTERRUPTED
     if ended.sentence:
         print(f"forge: {ended.sentence}", file=sys.stderr)  # noqa: T201
+        if ended.checks and not as_json:
+            _why(plan, stage)
         return ended.exit_code
     if not as_json:
         _suggest(plan, stage, row)
@@ -200,6 +202,16 @@ def _show_checks(checks: list[dict[str, Any]], row: dict[str, Any]) -> None:
             step != "results" and check["description"] == NOTHING and check["check"] == "error_rate"
         ):
             out(f"warning: step {step}: {NOTHING}, all its interactions were skipped")
+
+
+def _why(plan: WorkflowPlan, stage: Stage) -> None:
+    """The most frequent class of what was rejected or failed, and where the rest stands."""
+    failures = open_store().failures_by_class(plan.project.scope(plan.workflow, stage))
+    if failures:
+        most = max(failures, key=lambda failure: failure.count)
+        reason = " ".join(most.message.split())[:200]
+        out(f"most:  {most.count} {most.status} as {most.error_class} (step {most.step}): {reason}")
+    out(f"look:  forge report --stage {stage.key}")
 
 
 def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:

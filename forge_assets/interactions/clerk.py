@@ -133,7 +133,8 @@ class Clerk:
             self._changed.notify_all()
         self._thread.join()
         if self._error is None:
-            patiently(lambda: self._store.reclaim_run(self._order.run_id))
+            run_id = self._order.run_id
+            patiently(lambda: self._store.reclaim_run(run_id, "the run ended before its answer"))
         self._raise_error()
 
     # the thread's side

@@ -8,11 +8,12 @@ from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.ingest import SourceFacts, check_fields, look_at_subjects
 from forge_assets.interactions.inputs import present_weights
 from forge_assets.interactions.status import stage_counts
-from forge_assets.project import WorkflowPlan
+from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage
 from forge_assets.workflow.template import fixed_text_behind
 from resources.errors import ConfigurationError
 from resources.gpu.devices import probe
+from resources.gpu.engines.opening import require_engine
 from resources.gpu.memory_need import MemoryNeed, memory_need
 from resources.interaction_store import InteractionStore
 from resources.stage_counts import StageCounts
@@ -41,6 +42,8 @@ class Group:
     """Of the model's parameters; None until the weights are converted, or at a server."""
     working_bytes: int | None
     """Of keys and values, and of what a batch is computed in."""
+    memory_seen: int | None
+    """The most that the engine was seen to take for it before."""
     server: str | None = None
     """host:port of the server that holds the model."""
 
@@ -66,6 +69,9 @@ class DryRun:
 
 def dry_run(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> DryRun:
     """ConfigurationError when the plan does not build."""
+    with naming_forge_yaml(plan.project.config):
+        for model in plan.models:
+            require_engine(model, plan.project.config.models[model])
     facts = look_at_subjects(plan.project, store)
     check_fields(plan.workflow, facts.fields)
     counts = stage_counts(plan, store)
@@ -134,6 +140,7 @@ def _group(
         seconds=choice.forecast.seconds if choice.forecast else None,
         memory_bytes=need.weights if need else None,
         working_bytes=need.keys_values + need.workspace if need else None,
+        memory_seen=chooser.memory_seen(model),
         server=config.host if config.served else None,
     )
 

@@ -52,6 +52,12 @@ class EngineChooser:
                 found = mean_lengths(self._history(model, engine)) | found
         return found
 
+    def memory_seen(self, model: str) -> int | None:
+        """Bytes: the most that any engine for the model was seen to take."""
+        engines = self._candidates(self._config(model))
+        stays = [stay for engine in engines for stay in self._history(model, engine)]
+        return max((stay.memory_seen or 0 for stay in stays), default=0) or None
+
     def definition(self, model: str) -> str:
         """The hash of what the model is: what was measured of another definition says nothing."""
         text = json.dumps(self._plan.project.config.model_definitions[model], sort_keys=True)

@@ -8,6 +8,7 @@ from forge_assets.interactions.ingest import ingest_subjects
 from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine
+from resources.gpu.engines.opening import require_engine
 from resources.gpu.weight_source import resolve_source
 from resources.gpu.weights import WeightsInfo, ensure_weights, weights_present
 from resources.interaction_store import InteractionStore
@@ -46,7 +47,7 @@ def used_models(project: Project) -> list[str]:
 
 
 def find_weights(project: Project) -> None:
-    """ConfigurationError for a model whose weights, or whose server's key, are nowhere.
+    """ConfigurationError for a model whose engine, weights, or server's key are nowhere.
 
     Fetches and converts nothing, and asks no server.
     """
@@ -55,6 +56,7 @@ def find_weights(project: Project) -> None:
     with naming_forge_yaml(project.config):
         for key in used_models(project):
             config = project.config.models[key]
+            require_engine(key, config)
             if config.served:
                 OpenAIServer(config, key)
             else:
@@ -64,6 +66,7 @@ def find_weights(project: Project) -> None:
 def present_weights(project: Project, model: str) -> WeightsInfo | None:
     """The converted copy of a model's weights, if it is there; converts nothing."""
     config = project.config.models[model]
+    require_engine(model, config)
     return weights_present(config.source, revision=config.revision, model_key=model)
 
 
@@ -73,6 +76,14 @@ def server_state(project: Project, model: str) -> str:
 
     with naming_forge_yaml(project.config):
         return OpenAIServer(project.config.models[model], model).find_model()
+
+
+def wait_for_server(project: Project, model: str) -> None:
+    """Returns when the model's server answers and has it; ForgeError after bounded tries."""
+    from resources.gpu.engines.openai_server import OpenAIServer, Patience
+
+    with naming_forge_yaml(project.config):
+        OpenAIServer(project.config.models[model], model).wait_for_model(Patience())
 
 
 def materialize_weights(project: Project, run_id: str, say: Say) -> dg.MaterializeResult:

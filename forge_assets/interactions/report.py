@@ -231,9 +231,16 @@ def _engines(report: StageReport) -> list[str]:
         *("model", "engine", "turns", "answers", "start s", "work s", "took s", "predicted s"),
         *("MB seen", "MB predicted", "why this engine"),
     ]
-    return ["## Engines", table(headings, rows)] if rows else []
+    return ["## Engines", _ENGINES, table(headings, rows)] if rows else []
 
 
+_ENGINES = (
+    "One row for each model in each run, the oldest first, also of runs whose results have been made "
+    "anew. Turns: how often the model had its engine. Answers: what it gave, retries included, failures "
+    "not. Start: until it was ready; work: from then to its last answer. Predicted: before the run, from "
+    "up to five earlier turns of the same model on the same hardware; empty where there were none, or "
+    "where memory cannot be told apart."
+)
 _LATENCY = (
     "Rates are of the attempted (completed + rejected + failed). Seconds are from the start of an "
     "interaction's batch to its own end: batches overlap many, so they do not add up to the work."

@@ -15,6 +15,7 @@ from forge_assets.interactions import dagster_runs, presence
 from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
 from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.ingest import check_fields, ingest_subjects
+from forge_assets.interactions.inputs import wait_for_server
 from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
 from forge_assets.interactions.stage_models import StageModels
@@ -265,11 +266,18 @@ class StageRun:
             )
 
     def _have_weights(self, steps: frozenset[str], gpu: GpuResource) -> None:
-        """Makes them where the selection left the asset out, before anything is planned."""
+        """Makes them where the selection left the asset out, before anything is planned.
+
+        Asks the servers of the other models: nobody should wait for a device to hear that one is down.
+        """
         config = self.plan.project.config
         with naming_forge_yaml(config):
             for step in self._run_here(steps):
                 gpu.ensure_weights(step.model, config.models[step.model])
+        selected = [step.model for step in self.plan.ordered if step.name in steps]
+        for model in dict.fromkeys(selected):
+            if config.models[model].served:
+                wait_for_server(self.plan.project, model)
 
     def _run_here(self, steps: frozenset[str]) -> list[Step]:
         """Those of the steps whose models no server holds."""

@@ -1,6 +1,7 @@
 """Judges one output against its contract."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +119,7 @@ def _check_text(text: str, contract: OutputContract) -> None:
 def _check_json(text: str, contract: OutputContract) -> Any:
     assert contract.validator is not None
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise _ContractError("the JSON is nested too deep") from None
     except json.JSONDecodeError as fault:
@@ -133,6 +134,13 @@ def _check_json(text: str, contract: OutputContract) -> Any:
         raise _ContractError(f"the JSON cannot be checked: {fault}") from None
     if violation:
         raise _ContractError(violation)
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:20]} is too large for a number")
     return value
 
 

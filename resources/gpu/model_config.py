@@ -63,6 +63,8 @@ class ModelConfig(BaseModel):
     @classmethod
     def _strip(cls, value: str) -> str:
         stripped = value.strip()
+        if not stripped.isprintable():
+            raise ValueError("holds control characters; write the name alone")
         if not stripped:
             raise ValueError("is empty; name package:NAME, a .gguf file, a folder or org/name")
         return stripped

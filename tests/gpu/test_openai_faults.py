@@ -162,7 +162,7 @@ def test_a_server_without_schemas_is_asked_once(connect: Connect) -> None:
         asked = ["response_format" in each.body for each in server.asked]
         assert asked == [True] + [False] * 6
         other = by_prompt(engine, rows("x", json_schema={"type": "object"}))
-        assert other["x"].provenance["grammar"] == "json_schema"
+        assert other["x"].provenance["grammar"] == "json_schema, asked for"
 
 
 def test_a_bad_request_with_a_schema_does_not_blame_the_schema(connect: Connect) -> None:
@@ -171,7 +171,7 @@ def test_a_bad_request_with_a_schema_does_not_blame_the_schema(connect: Connect)
         engine = connect(server, max_batch=1)
         found = by_prompt(engine, rows("a", "b", json_schema={"type": "object"}))
         assert outcome(found["a"]) == ErrorClass.ENGINE
-        assert found["b"].provenance["grammar"] == "json_schema"
+        assert found["b"].provenance["grammar"] == "json_schema, asked for"
 
 
 def test_a_prompt_that_is_too_long_is_sent_once(connect: Connect) -> None:
@@ -340,3 +340,52 @@ def test_the_key_goes_with_every_request_and_into_no_message(
         assert row.error is not None
         assert row.error.message == "the server answered 400: *** may not"
         assert KEY not in repr(row)
+
+
+ESCAPED = b'{"error": {"message": "bad key s3cret\\u002dkey"}}'
+"""The key as other languages write it in JSON."""
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(400, ESCAPED),
+        Reply(body=completion(f"you are {KEY}") | {"system_fingerprint": KEY}),
+        Reply(401, {"error": f"{KEY}"}),
+    ],
+)
+def test_the_key_is_in_nothing_that_a_server_says(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, reply: Reply
+) -> None:
+    monkeypatch.setenv("FAR_KEY", KEY)
+    with ChatServer({"a": [reply]}) as server:
+        (row,) = connect(server, api_key_env="FAR_KEY").generate(rows("a"))
+        assert KEY not in repr(row)
+        assert "***" in repr(row)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [Reply(401, ESCAPED), Reply(body={"data": [{"id": f"Bearer {KEY}\x1b[31m\nforge: GO"}]})],
+)
+def test_neither_the_key_nor_a_terminal_s_codes_are_in_what_a_model_list_says(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, models: Reply
+) -> None:
+    monkeypatch.setenv("FAR_KEY", KEY)
+    with ChatServer(models=models) as server, pytest.raises(ConfigurationError) as caught:
+        connect(server, api_key_env="FAR_KEY")
+    assert KEY not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(connect: Connect) -> None:
+    with ChatServer({"a": [Reply(body=completion("x" * (17 * 2**20)))]}) as server:
+        (row,) = connect(server).generate(rows("a"))
+    assert row.error is not None
+    assert "answered with over 16 MB" in row.error.message
+
+
+def test_a_date_beyond_all_calendars_is_no_retry_after(connect: Connect) -> None:
+    far = {"Retry-After": "Mon, 01 Jan 99999999999 00:00:00 GMT"}
+    with ChatServer({"a": [Reply(429, {}, far), OK]}) as server:
+        assert [row.text for row in connect(server).generate(rows("a"))] == ["a"]

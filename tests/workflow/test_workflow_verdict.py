@@ -66,6 +66,7 @@ def test_accepted_even_when_cut_off(
         ({"json_schema": GRADE}, '{"clarity": 9}', "clarity: 9 is greater than the maximum of 5"),
         ({"json_schema": GRADE}, '{"clarity": true}', 'clarity: true is not of type "integer"'),
         ({"json_schema": {}}, "NaN", "no valid JSON: NaN is not a JSON number"),
+        ({"json_schema": {}}, '{"a": 1e999}', "no valid JSON: 1e999 is too large for a number"),
         ({"json_schema": {}}, "9" * 5000, "no valid JSON: Exceeds the limit"),
         ({"json_schema": {}}, "[" * 100_000, "the JSON is nested too deep"),
         ({"json_schema": GRADE}, "[" * 900 + "]" * 900, "the JSON cannot be checked: Recursion"),

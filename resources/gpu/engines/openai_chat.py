@@ -181,7 +181,12 @@ def server_sentence(content: str) -> str:
     if said and not isinstance(said, str):
         said = json.dumps(said)
     lines = (said or "").strip().splitlines()
-    return "".join(filter(str.isprintable, lines[0]))[:_SENTENCE] if lines else ""
+    return printable(lines[0]) if lines else ""
+
+
+def printable(text: str) -> str:
+    """What a server says, fit for a terminal: no control characters, shortened."""
+    return "".join(filter(str.isprintable, text))[:_SENTENCE]
 
 
 def _retry_seconds(header: str | None, now: datetime) -> float | None:
@@ -192,7 +197,7 @@ def _retry_seconds(header: str | None, now: datetime) -> float | None:
         return float(header)
     try:
         date = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:
         date = date.replace(tzinfo=UTC)

@@ -9,7 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from queue import SimpleQueue
 from typing import Any
@@ -30,6 +30,8 @@ from resources.interaction import ErrorClass
 _log = logging.getLogger(__name__)
 _AT_ONCE = 64
 _CONNECT_SECONDS = 10.0
+_MOST_BYTES = 16 * 2**20
+"""Of an answer."""
 _PASSING = frozenset({ErrorClass.RATE_LIMIT, ErrorClass.CONNECTION})
 
 Put = Callable[[Completion | None], None]
@@ -136,13 +138,14 @@ class OpenAIHttpEngine:
         except Fault as fault:
             error = fault.error
         except Exception as bug:  # a request must not take the others with it
-            _log.exception("request %s", row.request.request_id)
             error = EngineError(ErrorClass.ENGINE, f"{type(bug).__name__}: {bug}"[:500])
         else:
             if row.counts:
                 self._limit.finished(max(1, answer.prompt_tokens + answer.output_tokens))
             put(self._completion(row, answer, time.monotonic() - began))
             return
+        # Here and not before: only what has been decoded shows every way to write a key.
+        error = replace(error, message=self._server.redacted(error.message))
         seconds, provenance = time.monotonic() - began, self._provenance(row, None)
         put(failed(row.request, error, seconds=seconds, provenance=provenance))
 
@@ -184,13 +187,25 @@ class OpenAIHttpEngine:
         await asyncio.sleep(self._not_before - time.monotonic())
         row.sent_at = time.monotonic()
         async with self._faults(), asyncio.timeout(self._timeout):
-            reply = await self._client.post(f"{self._server.url}/chat/completions", json=body)
+            place = f"{self._server.url}/chat/completions"
+            async with self._client.stream("POST", place, json=body) as reply:
+                content = await self._content(reply)
         if reply.status_code == 200:
-            return read_answer(reply.content, row.request)
-        said = self._server.redacted(reply.text)
+            return read_answer(content, row.request)
+        said = content.decode(errors="replace")
         raise read_fault(
             reply.status_code, said, reply.headers.get("Retry-After"), datetime.now(UTC)
         )
+
+    async def _content(self, reply: httpx.Response) -> bytes:
+        """The body, unpacked; Fault when it is larger than any answer."""
+        parts = bytearray()
+        async for part in reply.aiter_bytes():
+            parts += part
+            if len(parts) > _MOST_BYTES:
+                size = f"{_MOST_BYTES // 2**20} MB"
+                raise Fault(ErrorClass.ENGINE, f"{self._server.host} answered with over {size}")
+        return bytes(parts)
 
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:
@@ -228,7 +243,7 @@ class OpenAIHttpEngine:
     def _completion(self, row: "_Row", answer: Answer, seconds: float) -> Completion:
         return Completion(
             request_id=row.request.request_id,
-            text=answer.text,
+            text=self._server.redacted(answer.text),
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             output_tokens=answer.output_tokens,
@@ -238,7 +253,7 @@ class OpenAIHttpEngine:
 
     def _provenance(self, row: "_Row", fingerprint: str | None) -> dict[str, Any]:
         """What was sent, and the server's own mark where it gives one."""
-        known = {"system_fingerprint": fingerprint} if fingerprint else {}
+        known = {"system_fingerprint": self._server.redacted(fingerprint)} if fingerprint else {}
         return known | {
             "engine": "openai_http",
             "attention": "server",
@@ -249,7 +264,9 @@ class OpenAIHttpEngine:
             "batch_size": row.at_once,
             "seed": row.request.seed,
             "temperature": row.request.temperature,
-            "grammar": (row.grammar or "none").partition(":")[0] if row.constrained else "none",
+            "grammar": f"{row.grammar.partition(':')[0]}, asked for"
+            if row.grammar and row.constrained
+            else "none",
         }
 
     def trim(self) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from resources.errors import ConfigurationError, InfrastructureError
-from resources.gpu.engines.openai_chat import server_sentence
+from resources.gpu.engines.openai_chat import printable, server_sentence
 from resources.gpu.model_config import ModelConfig
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class OpenAIServer:
                 f"{self._field}.url: is no URL; write http://HOST:PORT/v1"
             ) from None
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            reason = self.redacted(printable(str(error))) or type(error).__name__
             raise InfrastructureError(
                 f"{self._field}.url: no answer from {place} ({reason}); start the server or correct"
                 " the url, then run the same command again"
@@ -103,7 +103,7 @@ class OpenAIServer:
         status = reply.status_code
         if reply.is_success:
             return
-        said = server_sentence(self.redacted(reply.text))
+        said = self.redacted(server_sentence(reply.text))
         answered = f"{self._field}.url: {place} answered {status}" + (f" ({said})" if said else "")
         if status in (401, 403):
             fix = "set" if self._variable is None else "correct the key in"
@@ -124,7 +124,8 @@ class OpenAIServer:
         # A server that was given a folder may list only what it could fetch besides.
         if self.model.startswith("/"):
             return f"{self.host} answers and does not list its folder {self.model}"
-        listed = ", ".join(names[:_NAMES_SHOWN]) + (", …" if len(names) > _NAMES_SHOWN else "")
+        shown = [self.redacted(printable(name)) for name in names[:_NAMES_SHOWN]]
+        listed = ", ".join(shown) + (", …" if len(names) > _NAMES_SHOWN else "")
         raise ConfigurationError(
             f"{self._field}.source: {self.host} has no '{self.model}', it lists {listed}; correct the"
             " name or load the model there"

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+from resources.errors import ConfigurationError
 from resources.gpu.engines.base import Engine
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo
@@ -13,6 +14,15 @@ def installed_engines(config: ModelConfig) -> list[str]:
     if config.device != "cpu" and importlib.util.find_spec("vllm") is not None:
         engines.append("vllm")
     return engines
+
+
+def require_engine(model_key: str, config: ModelConfig) -> None:
+    """ConfigurationError when the configured engine is not installed here."""
+    if config.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise ConfigurationError(
+            f"models.{model_key}.engine: vllm is not installed; pip install -e '.[vllm]' or write"
+            " transformers."
+        )
 
 
 def open_engine(

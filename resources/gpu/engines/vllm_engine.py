@@ -1,6 +1,5 @@
 """vLLM's offline engine over the converted weights, in a process of its own."""
 
-import importlib.util
 import itertools
 import json
 import os
@@ -18,6 +17,7 @@ from resources.gpu.engines.base import Completion, Engine, EngineError, Generati
 from resources.gpu.engines.child_engine import ChildEngine
 from resources.gpu.engines.child_protocol import Opening
 from resources.gpu.engines.failures import failed
+from resources.gpu.engines.opening import require_engine
 from resources.gpu.engines.prompt_encoder import PromptEncoder
 from resources.gpu.grammar import GrammarCompiler, grammar_key
 from resources.gpu.hf import quiet_transformers
@@ -46,10 +46,7 @@ _ENVIRONMENT = {
 def open_vllm(model_key: str, config: ModelConfig, weights: WeightsInfo) -> Engine:
     """Load the weights into vLLM, in a child process. Raises ConfigurationError when it cannot run."""
     field = f"models.{model_key}.engine"
-    if importlib.util.find_spec("vllm") is None:
-        raise ConfigurationError(
-            f"{field}: vllm is not installed; pip install -e '.[vllm]' or write transformers."
-        )
+    require_engine(model_key, config)
     device = choose_device(config.device)
     if device.type != "cuda":
         raise ConfigurationError(
