@@ -19,7 +19,7 @@ from resources.gpu.engines.continuous_batch import ContinuousBatch
 from resources.gpu.engines.kv_arena import KvArena
 from resources.gpu.engines.live_row import LoadedModel, RowEnd
 from resources.gpu.engines.static_batch import StaticBatch
-from resources.gpu.model_config import ModelConfig
+from resources.gpu.memory_need import BATCH_TOKENS
 
 SEQUENTIAL, STATIC, CONTINUOUS = "sequential generate", "static batches", "continuous batches"
 _SEATS = 512
@@ -86,7 +86,9 @@ def free_memory() -> None:
 
 def _static(model: Any, jobs: Sequence[Job]) -> int:
     rows, requests = _rows(jobs)
-    budget = ModelConfig(source="random").max_batch_tokens
+    budget = BATCH_TOKENS
+    if model.device.type == "cuda":
+        budget = arena_slots(model, model.device, _PREFILL_TOKENS, _STATIC_ROWS) // 2
     plans: list[BatchPlan] = plan_batches(rows, _STATIC_ROWS, budget)
     loaded = _loaded(model)
     return sum(_tokens(StaticBatch(loaded, plan, requests).run()) for plan in plans)

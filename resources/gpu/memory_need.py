@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from resources.gpu.weights import WeightsInfo
 
 CPU_ROWS, GPU_ROWS = 64, 512
+BATCH_TOKENS = 24576
+"""Rows times columns of a static batch, unless the configuration says otherwise or a GPU has room for more."""
 CPU_PREFILL, GPU_PREFILL = 512, 16384
 """Rows of a batch and prompt tokens of a forward pass, unless the configuration says otherwise."""
 
@@ -27,7 +29,7 @@ def host_has_room(size: int) -> bool:
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes. ``keys_values`` are those of ``max_batch_tokens`` tokens: more make larger batches."""
+    """Bytes. ``keys_values`` are those of the fewest tokens that a batch should hold."""
 
     weights: int
     keys_values: int
@@ -47,7 +49,7 @@ def memory_need(
     prefill = GPU_PREFILL if on_gpu else CPU_PREFILL
     return MemoryNeed(
         weights=weights.parameters * width,
-        keys_values=config.max_batch_tokens * token_bytes(shape, width),
+        keys_values=(config.max_batch_tokens or BATCH_TOKENS) * token_bytes(shape, width),
         workspace=workspace_bytes(shape, width, prefill, rows),
     )
 

@@ -80,7 +80,7 @@ class ModelCache:
             if held is not None:
                 if next(reversed(self._engines)) != (model_key, config):
                     # Another model worked since, and may have taken what was free to work in.
-                    self._trim(choose_device(config.device))
+                    self._trim(choose_device(config.device), keep=(model_key, config))
                 self._engines.move_to_end((model_key, config))
                 return held.engine
             parked = self._parked.pop((model_key, config), None)
@@ -214,9 +214,11 @@ class ModelCache:
         while self._leavable(device) and (alone or not self._fits(need, device)):
             self._evict(later, device)
 
-    def _trim(self, device: "torch.device") -> None:
+    def _trim(self, device: "torch.device", keep: "_Key | None" = None) -> None:
+        """Free what the models of the device work in, all but one's."""
         for key in self._leavable(device):
-            self._engines[key].engine.trim()
+            if key != keep:
+                self._engines[key].engine.trim()
 
     def _fits(self, need: MemoryNeed, device: "torch.device") -> bool:
         if self._budget is not None:

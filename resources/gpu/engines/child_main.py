@@ -66,6 +66,8 @@ class Child:
             getattr(completions, "close", lambda: None)()
             self._working = False
             self._send(number, "end", self._facts(self._engine))
+        elif verb == "check":
+            self._send(number, "end", self._engine.check(argument))
         else:
             self._send(number, "end", getattr(self._engine, verb)())
 
@@ -77,8 +79,8 @@ class Child:
             number, verb, argument = self._connection.recv()
             if verb == "drop":
                 self._dropped = number
-            elif verb == "check":
-                assert self._engine is not None
+            elif verb == "check" and self._engine is not None:
+                # At once: the main thread may be at work.
                 self._send(number, "end", self._engine.check(argument))
             else:
                 self._work.put((number, verb, argument))

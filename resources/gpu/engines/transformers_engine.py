@@ -24,7 +24,13 @@ from resources.gpu.engines.loading import SHAREABLE_LAYERS, end_tokens, layer_ty
 from resources.gpu.engines.prompt_encoder import PromptEncoder
 from resources.gpu.engines.static_batch import StaticBatch
 from resources.gpu.grammar import GrammarCompiler, grammar_key
-from resources.gpu.memory_need import CPU_PREFILL, GPU_PREFILL, GPU_ROWS, host_has_room
+from resources.gpu.memory_need import (
+    BATCH_TOKENS,
+    CPU_PREFILL,
+    GPU_PREFILL,
+    GPU_ROWS,
+    host_has_room,
+)
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo
 from resources.interaction import ErrorClass
@@ -61,7 +67,7 @@ class TransformersEngine:
         context = min(filter(None, (weights.context_length, config.max_context)), default=0)
         on_cpu = self.device.type == "cpu"
         self.max_batch = config.max_batch or _STATIC_ROWS
-        self._token_budget = config.max_batch_tokens
+        self._token_budget = config.max_batch_tokens or BATCH_TOKENS
         self._end_tokens = end_tokens(model, self.tokenizer)
         self._grammars = GrammarCompiler(
             self.tokenizer, weights.sha256, vocabulary, self._end_tokens
@@ -93,6 +99,10 @@ class TransformersEngine:
         if self._continuous:
             self.max_batch = self._config.max_batch or GPU_ROWS
             self._prompts.limit(self._slots())
+        elif self.device.type == "cuda" and self._config.max_batch_tokens is None:
+            # Half of what is free: rows that leave are copied out of the way. A step costs the host
+            # the same for few rows as for many.
+            self._token_budget = max(BATCH_TOKENS, self._slots() // 2)
 
     def _may_be_continuous(self) -> bool:
         """Whether rows come and go one by one. The GPU's kernel has no float32 and no windows."""
