@@ -20,6 +20,8 @@ from resources.gpu.model_config import ModelConfig
 from resources.interaction_store import InteractionStore, StepCounts
 from resources.store_types import Residency
 
+_STAGES_BACK = 3
+
 
 class EngineChooser:
     """For one stage; each model is decided once, by what was measured before."""
@@ -87,10 +89,11 @@ class EngineChooser:
 
     @cached_property
     def _taken(self) -> dict[str, float]:
-        """Share of a step's interactions that were generated, in the latest stage before this one
-        that generated any."""
+        """Share of a step's interactions that were generated, in the latest of the three stages before
+        this one that generated any."""
         stages = self._plan.project.stages
-        for stage in reversed(stages[: stages.index(self._stage)]):
+        here = stages.index(self._stage)
+        for stage in reversed(stages[max(0, here - _STAGES_BACK) : here]):
             counts = self._store.step_counts(self._plan.project.scope(self._plan.workflow, stage))
             if any(row.attempted for row in counts):
                 return {row.step: _taken(row) for row in counts}
