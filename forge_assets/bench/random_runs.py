@@ -19,12 +19,9 @@ from resources.gpu.engines.continuous_batch import ContinuousBatch
 from resources.gpu.engines.kv_arena import KvArena
 from resources.gpu.engines.live_row import LoadedModel, RowEnd
 from resources.gpu.engines.static_batch import StaticBatch
-from resources.gpu.memory_need import BATCH_TOKENS
+from resources.gpu.memory_need import BATCH_TOKENS, CONTINUOUS_ROWS, GPU_PREFILL, STATIC_ROWS
 
 SEQUENTIAL, STATIC, CONTINUOUS = "sequential generate", "static batches", "continuous batches"
-_SEATS = 512
-_STATIC_ROWS = 64
-_PREFILL_TOKENS = 16384
 _CPU_SLOTS = 4096
 """A CPU's arena, for tests."""
 
@@ -62,9 +59,9 @@ def open_arena(model: Any, kernel: str | None = None) -> ArenaModel:
         raise SystemExit("the probe found another attention than the model's own")
     slots = _CPU_SLOTS
     if model.device.type == "cuda":
-        slots = arena_slots(model, model.device, _PREFILL_TOKENS, _SEATS)
+        slots = arena_slots(model, model.device, GPU_PREFILL, CONTINUOUS_ROWS)
     arena = KvArena(model, slots, model.device)
-    return ArenaModel(model, arena, _SEATS, _PREFILL_TOKENS, kernel or fastest)
+    return ArenaModel(model, arena, CONTINUOUS_ROWS, GPU_PREFILL, kernel or fastest)
 
 
 def continuous(arena_model: ArenaModel, jobs: Sequence[Job]) -> int:
@@ -88,8 +85,8 @@ def _static(model: Any, jobs: Sequence[Job]) -> int:
     rows, requests = _rows(jobs)
     budget = BATCH_TOKENS
     if model.device.type == "cuda":
-        budget = arena_slots(model, model.device, _PREFILL_TOKENS, _STATIC_ROWS) // 2
-    plans: list[BatchPlan] = plan_batches(rows, _STATIC_ROWS, budget)
+        budget = arena_slots(model, model.device, GPU_PREFILL, STATIC_ROWS) // 2
+    plans: list[BatchPlan] = plan_batches(rows, STATIC_ROWS, budget)
     loaded = _loaded(model)
     return sum(_tokens(StaticBatch(loaded, plan, requests).run()) for plan in plans)
 
@@ -108,7 +105,7 @@ def _loaded(model: Any) -> LoadedModel:
         layers=model.config.num_hidden_layers,
         end_tokens=frozenset(),
         grammars=SimpleNamespace(matcher=lambda request: None),  # type: ignore[arg-type]
-        prefill_tokens=_PREFILL_TOKENS,
+        prefill_tokens=GPU_PREFILL,
         cut_loops=False,
     )
 

@@ -84,7 +84,7 @@ class StageModels:
         return self._gpu.resident()
 
     def last_batches(self, model: str) -> AbstractContextManager[None]:
-        """Meanwhile the next model is fetched, if nothing must leave for it.
+        """Meanwhile the next model is brought nearer, if nothing must leave for it.
 
         Not while a CPU generates: the load would take its time (measured: a tenth slower).
         """
@@ -97,7 +97,7 @@ class StageModels:
         """Notes what the residency made and took, beside what had been predicted."""
         if not made.answers:
             return
-        choice = self._chooser.choose(model, dict)
+        choice = self._chooser.choose(model, self._left)
         memory = self._gpu.memory(model, self._config(model))
         residency = Residency(
             run_id=self._order.run_id,

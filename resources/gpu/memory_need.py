@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from resources.gpu.model_config import ModelConfig
     from resources.gpu.weights import WeightsInfo
 
-CPU_ROWS, GPU_ROWS = 64, 512
+STATIC_ROWS, CONTINUOUS_ROWS = 64, 512
 BATCH_TOKENS = 24576
 """Rows times columns of a static batch, unless the configuration says otherwise or a GPU has room for more."""
 CPU_PREFILL, GPU_PREFILL = 512, 16384
@@ -45,7 +45,7 @@ def memory_need(
 ) -> MemoryNeed:
     """``width``: bytes of a number in the model's dtype. Source: the folder's config.json."""
     shape = model_shape(weights.path)
-    rows = config.max_batch or (GPU_ROWS if on_gpu else CPU_ROWS)
+    rows = config.max_batch or (CONTINUOUS_ROWS if on_gpu else STATIC_ROWS)
     prefill = GPU_PREFILL if on_gpu else CPU_PREFILL
     return MemoryNeed(
         weights=weights.parameters * width,

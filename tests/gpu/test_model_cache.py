@@ -23,6 +23,14 @@ def cache(tmp_path: Path) -> Iterator[ModelCache]:
     cache.close()
 
 
+def _room_for_two(folder: Path, config: ModelConfig) -> ModelCache:
+    probe = ModelCache(folder)
+    probe.get("one", config)
+    size = probe.loads[0].bytes
+    probe.close()
+    return ModelCache(folder, budget=int(2.5 * size))
+
+
 def test_a_model_is_loaded_once_whoever_asks(cache: ModelCache, config: ModelConfig) -> None:
     with ThreadPoolExecutor(4) as pool:
         engines = set(pool.map(lambda _: cache.get("one", config), range(8)))
@@ -55,11 +63,7 @@ def test_interleaved_models_that_fit_are_loaded_once_each(
 def test_the_least_recently_used_model_leaves_when_the_next_needs_its_place(
     tmp_path: Path, config: ModelConfig
 ) -> None:
-    probe = ModelCache(tmp_path)
-    probe.get("one", config)
-    size = probe.loads[0].bytes
-    probe.close()
-    cache = ModelCache(tmp_path, budget=int(2.5 * size))
+    cache = _room_for_two(tmp_path, config)
     first = cache.get("a", config)
     cache.get("b", config)
     assert cache.get("a", config) is first
@@ -73,11 +77,7 @@ def test_the_least_recently_used_model_leaves_when_the_next_needs_its_place(
 
 
 def test_the_model_whose_next_use_is_farthest_leaves(tmp_path: Path, config: ModelConfig) -> None:
-    probe = ModelCache(tmp_path)
-    probe.get("one", config)
-    size = probe.loads[0].bytes
-    probe.close()
-    cache = ModelCache(tmp_path, budget=int(2.5 * size))
+    cache = _room_for_two(tmp_path, config)
     uses = ["a", "b", "c", "a", "b", "d", "a"]
     for place, key in enumerate(uses):
         cache.get(key, config, later=uses[place + 1 :])
@@ -135,11 +135,7 @@ def test_copies_of_the_resource_share_the_models(
 def test_a_model_is_fetched_ahead_only_where_nothing_must_leave(
     tmp_path: Path, config: ModelConfig
 ) -> None:
-    probe = ModelCache(tmp_path)
-    probe.get("one", config)
-    size = probe.loads[0].bytes
-    probe.close()
-    cache = ModelCache(tmp_path, budget=int(2.5 * size))
+    cache = _room_for_two(tmp_path, config)
     cache.get("a", config)
     cache.fetch("b", config)
     cache.fetch("b", config)

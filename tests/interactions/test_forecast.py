@@ -108,9 +108,13 @@ def test_the_next_model_is_fetched_while_the_last_batches_run() -> None:
 
 
 def test_nothing_is_fetched_once_the_batches_are_over() -> None:
+    """The thread that looks has ended with them, whatever becomes ready later."""
     asked: list[str] = []
-    with fetching_ahead("a", lambda: {"a": 1}, asked.append):
-        pass
+    ready = {"a": 1}
+    with fetching_ahead("a", lambda: ready, asked.append):
+        assert "fetch-ahead" in [thread.name for thread in threading.enumerate()]
+    assert "fetch-ahead" not in [thread.name for thread in threading.enumerate()]
+    ready["b"] = 1
     assert asked == []
 
 

@@ -1,4 +1,4 @@
-"""The engine that needs nothing but torch and transformers: static batches over the model's forward."""
+"""The engine that needs nothing but torch and transformers: static or continuous batches."""
 
 import gc
 import itertools
@@ -26,9 +26,10 @@ from resources.gpu.engines.static_batch import StaticBatch
 from resources.gpu.grammar import GrammarCompiler, grammar_key
 from resources.gpu.memory_need import (
     BATCH_TOKENS,
+    CONTINUOUS_ROWS,
     CPU_PREFILL,
     GPU_PREFILL,
-    GPU_ROWS,
+    STATIC_ROWS,
     host_has_room,
 )
 from resources.gpu.model_config import ModelConfig
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     import torch
 
 _log = logging.getLogger(__name__)
-_STATIC_ROWS = 64
 
 
 class TransformersEngine:
@@ -66,7 +66,7 @@ class TransformersEngine:
         vocabulary = model.get_input_embeddings().weight.shape[0]
         context = min(filter(None, (weights.context_length, config.max_context)), default=0)
         on_cpu = self.device.type == "cpu"
-        self.max_batch = config.max_batch or _STATIC_ROWS
+        self.max_batch = config.max_batch or STATIC_ROWS
         self._token_budget = config.max_batch_tokens or BATCH_TOKENS
         self._end_tokens = end_tokens(model, self.tokenizer)
         self._grammars = GrammarCompiler(
@@ -97,7 +97,7 @@ class TransformersEngine:
         """How batches are made, found out once the weights are on the device."""
         self._continuous = self._may_be_continuous()
         if self._continuous:
-            self.max_batch = self._config.max_batch or GPU_ROWS
+            self.max_batch = self._config.max_batch or CONTINUOUS_ROWS
             self._prompts.limit(self._slots())
         elif self.device.type == "cuda" and self._config.max_batch_tokens is None:
             # Half of what is free: rows that leave are copied out of the way. A step costs the host

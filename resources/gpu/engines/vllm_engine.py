@@ -8,9 +8,6 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import psutil
-
-from resources.cgroup_memory import group_memory
 from resources.errors import ConfigurationError
 from resources.gpu.dtype_probe import DtypeChoice, choose_device, choose_dtype
 from resources.gpu.engines.base import Completion, Engine, EngineError, GenerationRequest
@@ -21,6 +18,7 @@ from resources.gpu.engines.opening import require_engine
 from resources.gpu.engines.prompt_encoder import PromptEncoder
 from resources.gpu.grammar import GrammarCompiler, grammar_key
 from resources.gpu.hf import quiet_transformers
+from resources.gpu.memory_need import host_has_room
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo, first_line
 from resources.interaction import ErrorClass
@@ -30,8 +28,6 @@ _SEATS = 512
 _LONGEST_STEP = 300.0
 _UNTOUCHED = 0.08
 """Of the device's memory, left for what is not planned: as much as vLLM leaves by itself."""
-_PARKED_SHARE = 0.5
-"""Of the host's free memory: what one model that is not needed now may take."""
 _ENVIRONMENT = {
     # The process is one of its own already, which can be killed: no second one behind it.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -194,7 +190,7 @@ class VllmEngine:
 
     def park(self) -> bool:
         """Sleep: the weights go to the host's memory, keys and values are dropped."""
-        if self.memory_bytes > _PARKED_SHARE * _free_on_host():
+        if not host_has_room(self.memory_bytes):
             return False
         self._llm.sleep(level=1)
         return True
@@ -269,12 +265,6 @@ def _share() -> float:
 
     free, total = torch.cuda.mem_get_info(0)
     return max(0.01, float(free / total) - _UNTOUCHED)
-
-
-def _free_on_host() -> int:
-    """Bytes; those of the tightest control group where its limit is below the machine's."""
-    groups = [group.limit - group.used for group in group_memory()]
-    return int(min(psutil.virtual_memory().available, *groups, 1 << 62))
 
 
 def _parameter_bytes(model: Any) -> int:
