@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from resources.gpu.devices import GpuDevice
-from resources.machine_reading import GIGABYTE, Connections, MachineSample, Memory, percent
+from resources.host_memory import Memory
+from resources.machine_reading import GIGABYTE, Connections, MachineSample, percent
 
 
 @dataclass(frozen=True, slots=True)

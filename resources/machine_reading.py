@@ -3,11 +3,10 @@
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-import psutil
 import sqlalchemy as sa
 
-from resources.cgroup_memory import group_memory
 from resources.gpu.devices import GpuDevice, probe
+from resources.host_memory import Memory, memory
 from resources.store_types import ResourceSample
 
 GIGABYTE = 10**9
@@ -20,18 +19,6 @@ _CONNECTIONS = sa.text(
     " current_setting('max_connections')::int AS max"
     " FROM pg_stat_activity WHERE backend_type = 'client backend'"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes; those of the tightest control group where its limit is below the machine's."""
-
-    total: int
-    available: int
-
-    @property
-    def used_share(self) -> float:
-        return 1 - self.available / self.total
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +71,6 @@ def take_sample(source: sa.Engine | sa.Connection) -> MachineSample:
     report = probe()
     gpu_error = report.detail if report.state == "error" else None
     return MachineSample(datetime.now(UTC), memory(), connections, report.devices, gpu_error)
-
-
-def memory() -> Memory:
-    """The machine's memory, or what its control groups leave of it."""
-    machine = psutil.virtual_memory()
-    total, available = machine.total, machine.available
-    for group in group_memory():
-        total = min(total, group.limit)
-        available = min(available, max(0, group.limit - group.used))
-    return Memory(total, available)
-
-
-def own_memory() -> int:
-    """Bytes that this process has in memory now."""
-    return int(psutil.Process().memory_info().rss)
 
 
 def _connections(connection: sa.Connection) -> Connections:

@@ -16,7 +16,7 @@ from resources.gpu.engines.opening import connect_engine, open_engine
 from resources.gpu.memory_need import MemoryNeed, host_has_room, memory_need
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo, ensure_weights
-from resources.machine_reading import memory
+from resources.host_memory import memory
 
 if TYPE_CHECKING:
     import torch

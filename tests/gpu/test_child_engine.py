@@ -270,3 +270,14 @@ def test_a_step_that_does_not_end_is_noticed(child: Open) -> None:
     error = done[1].error
     assert error is not None
     assert error.error_class is ErrorClass.POISON
+
+
+def test_an_engine_s_process_needs_no_database() -> None:
+    code = (
+        "import sys, resources.gpu.engines.child_main, resources.gpu.engines.transformers_engine\n"
+        "print(*{'sqlalchemy', 'dagster'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == ""

@@ -135,6 +135,7 @@ def test_copies_of_the_resource_share_the_models(
 def test_a_model_is_fetched_ahead_only_where_nothing_must_leave(
     tmp_path: Path, config: ModelConfig
 ) -> None:
+    config = config.model_copy(update={"device": "cpu"})  # a GPU's next model waits in the host
     cache = _room_for_two(tmp_path, config)
     cache.get("a", config)
     cache.fetch("b", config)

@@ -3,7 +3,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from resources import machine_reading
+from resources import host_memory
 from resources.cgroup_memory import GroupMemory, group_memory
 
 
@@ -72,9 +72,9 @@ def test_without_control_groups(tmp_path: Path) -> None:
 def test_the_tightest_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     machine = psutil.virtual_memory()
     groups = [GroupMemory(2 * machine.total, 0), GroupMemory(10_000_000, 4_000_000)]
-    monkeypatch.setattr(machine_reading, "group_memory", lambda: groups)
-    assert machine_reading.memory() == machine_reading.Memory(10_000_000, 6_000_000)
-    monkeypatch.setattr(machine_reading, "group_memory", lambda: groups[:1])
-    memory = machine_reading.memory()
+    monkeypatch.setattr(host_memory, "group_memory", lambda: groups)
+    assert host_memory.memory() == host_memory.Memory(10_000_000, 6_000_000)
+    monkeypatch.setattr(host_memory, "group_memory", lambda: groups[:1])
+    memory = host_memory.memory()
     assert memory.total == machine.total
     assert 0 < memory.available <= machine.total

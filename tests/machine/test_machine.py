@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from resources.gpu.devices import GpuDevice
+from resources.host_memory import Memory
 from resources.machine import (
     Criterion,
     Limits,
@@ -16,7 +17,7 @@ from resources.machine import (
     criteria,
     take_sample,
 )
-from resources.machine_reading import Connections, Memory
+from resources.machine_reading import Connections
 from resources.sample_store import SampleStore
 from resources.store_types import ResourceSample
 

@@ -34,8 +34,8 @@ from resources.gpu.memory_need import (
 )
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.weights import WeightsInfo
+from resources.host_memory import own_memory
 from resources.interaction import ErrorClass
-from resources.machine_reading import own_memory
 
 if TYPE_CHECKING:
     import torch
