@@ -14,11 +14,16 @@ from resources.store_types import OpenWork, StageScope
 READY = """i.status = 'pending' AND i.ready
     AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())"""
 
+SUSPECT_LOSSES = 3
+"""Workers that may be lost with an interaction before it is tried alone, after all others."""
+UNSUSPECTED = f"i.losses < {SUSPECT_LOSSES}"
+_SUSPECTS = f"i.losses >= {SUSPECT_LOSSES}"
+
 # Leases are by the database's clock: workers' clocks differ and jump.
 CLAIM = f"""
 WITH picked AS (
     SELECT i.id FROM forge.interactions i
-    WHERE {IN_SCOPE} AND i.model = :model AND {READY} {{restriction}}
+    WHERE {IN_SCOPE} AND i.model = :model AND {READY} AND {{losses}} {{restriction}}
     ORDER BY i.ordinal, i.id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE forge.interactions i
@@ -27,7 +32,7 @@ WITH picked AS (
         lease_until = clock_timestamp() + CAST(:lease AS double precision) * interval '1 second'
     WHERE i.id = ANY(ARRAY(SELECT id FROM picked))
     RETURNING i.id, i.token, i.step, i.model, i.subject_id, i.ordinal, i.attempts,
-              i.renewals
+              i.renewals, i.losses
 ), noted AS (
     INSERT INTO forge.interaction_events (interaction_id, kind, run_id, token, attempt)
     SELECT id, 'claimed', :run_id, token, attempts FROM claimed
@@ -63,7 +68,8 @@ _RECLAIM = """
 WITH lost AS (
     SELECT i.id, i.token FROM forge.interactions i WHERE {where} ORDER BY i.id FOR UPDATE {wait}
 ), back AS (
-    UPDATE forge.interactions i SET status = 'pending', token = NULL, lease_until = NULL
+    UPDATE forge.interactions i
+    SET status = 'pending', token = NULL, lease_until = NULL, losses = i.losses + :losses
     FROM lost WHERE i.id = lost.id
     RETURNING i.id, i.run_id, i.attempts, lost.token
 )
@@ -117,10 +123,12 @@ class ClaimStore(StoreBase):
         steps: Collection[str] | None = None,
         subject_ids: Collection[int] | None = None,
         ancestors_of: Mapping[str, Collection[str]],
+        suspects: bool = False,
     ) -> list[Claim]:
         """Take up to ``limit`` ready interactions of a model, first subjects first.
 
-        Never waits for another claimer. The run must be registered on the stage, or its working
+        ``suspects``: only those that ``SUSPECT_LOSSES`` workers did not come back from, else only
+        the others. Never waits for another claimer. The run must be registered on the stage, or its working
         time is not known. ``ancestors_of``: for each step the steps whose state the claim carries.
         """
         only, extra = restriction(steps, subject_ids)
@@ -133,7 +141,7 @@ class ClaimStore(StoreBase):
             "limit": limit,
             "lease": lease_seconds,
         }
-        query = sa.text(CLAIM.format(restriction=only)).columns(fields=JSONB)
+        query = sa.text(CLAIM.format(restriction=only, losses=_SUSPECTS if suspects else UNSUSPECTED)).columns(fields=JSONB)
         with self._engine.begin() as connection:
             rows = connection.execute(query, values).all()
             known = _ancestor_states(connection, scope.workflow, rows, ancestors_of)
@@ -147,6 +155,7 @@ class ClaimStore(StoreBase):
                 ordinal=row.ordinal,
                 attempt=row.attempts,
                 renewals=row.renewals,
+                losses=row.losses,
                 fields=row.fields,
                 ancestors={
                     name: known[row.subject_id, name]
@@ -199,18 +208,25 @@ class ClaimStore(StoreBase):
     def reclaim_expired(self, scope: StageScope) -> int:
         """Give back the stage's interactions whose lease has ended. How many."""
         statement = sa.text(_RECLAIM.format(where=_EXPIRED, wait="SKIP LOCKED"))
-        values = {**scope_values(scope), "reason": "the lease ended"}
+        values = {**scope_values(scope), "reason": "the lease ended", "losses": 1}
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
 
-    def reclaim_run(self, run_id: str, reason: str = "the run died") -> int:
-        """Give back everything that a run held. How many.
+    def hand_back(self, run_id: str) -> int:
+        """Give back what a run has claimed and will not answer. How many."""
+        return self._reclaim_run(run_id, "the run ended before its answer", losses=0)
+
+    def reclaim_run(self, run_id: str) -> int:
+        """Give back everything that a dead run held. How many.
 
         Waits for a commit that the dead run left in the server, so that nothing stays behind.
         """
+        return self._reclaim_run(run_id, "the run died", losses=1)
+
+    def _reclaim_run(self, run_id: str, reason: str, losses: int) -> int:
         where = "i.run_id = :run_id AND i.status = 'running'"
         statement = sa.text(_RECLAIM.format(where=where, wait=""))
-        values = {"run_id": run_id, "reason": reason}
+        values = {"run_id": run_id, "reason": reason, "losses": losses}
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
 

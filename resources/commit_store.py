@@ -27,7 +27,7 @@ _APPLY = """
 WITH ended AS (
     UPDATE forge.interactions i
     SET status = r.status, token = NULL, lease_until = NULL, finished_token = r.token,
-        attempts = i.attempts + 1,
+        attempts = i.attempts + 1, losses = 0,
         retry_at = CASE WHEN r.status = 'pending'
             THEN clock_timestamp() + r.delay * interval '1 second' END,
         finished_at = CASE WHEN r.status <> 'pending' THEN clock_timestamp() END,

@@ -96,6 +96,8 @@ class Claim:
     """Every ancestor step's state, by step name."""
     renewals: int = 0
     """How often ``forge retry`` has asked for another answer than the rejected one."""
+    losses: int = 0
+    """Workers that were lost while they had it, since one last came back with an answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,7 @@ class Clerk:
         self._thread.join()
         if self._error is None:
             run_id = self._order.run_id
-            patiently(lambda: self._store.reclaim_run(run_id, "the run ended before its answer"))
+            patiently(lambda: self._store.hand_back(run_id))
         self._raise_error()
 
     # the thread's side

@@ -179,7 +179,7 @@ def _wait_for_work(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) 
     """Whether something may become ready: a retry that waits, or work in other hands."""
     patiently(hooks.reclaim_dead)
     # Nothing is in flight here: what still is ours was claimed by a call whose answer was lost.
-    patiently(lambda: store.reclaim_run(order.run_id))
+    patiently(lambda: store.hand_back(order.run_id))
     patiently(lambda: store.reclaim_expired(order.scope))
     work = patiently(lambda: store.open_work(order.scope, order.steps, order.subject_ids))
     if not (work.ready or work.waiting_retry or work.running_elsewhere):

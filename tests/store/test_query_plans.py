@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from resources.claim_store import CLAIM
+from resources.claim_store import CLAIM, UNSUSPECTED
 from resources.database import create_engine
 from resources.interaction_store import InteractionStore, StageScope
 from resources.store_base import scope_values
@@ -66,7 +66,7 @@ def test_a_claim_reads_only_ready_rows_of_its_stage_and_model(engine: sa.Engine)
         "limit": 32,
         "lease": 60,
     }
-    plan = explained(engine, CLAIM.format(restriction=""), values)
+    plan = explained(engine, CLAIM.format(restriction="", losses=UNSUSPECTED), values)
     on_rows = [node for node in plan if node.get("Relation Name") == "interactions"]
     assert [node["Node Type"] for node in on_rows if node["Node Type"] == "Seq Scan"] == []
     assert "interactions_ready" in {node.get("Index Name") for node in plan}
