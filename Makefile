@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo test lint dev bench install clean
+.PHONY: demo test chaos lint audit dev bench install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -29,6 +29,15 @@ lint: $(STAMP)
 
 test: $(STAMP) lint
 	"$(BIN)/pytest" $(ARGS)
+
+# Kills, outages, full disks, bad servers: a quarter of an hour, by hand and every night.
+chaos: $(STAMP)
+	"$(BIN)/pytest" -m chaos tests/chaos $(ARGS)
+
+# Known weaknesses of what constraints.txt pins, where pip-audit is installed; else what is installed
+# against what is pinned. CI runs pip-audit every week.
+audit: $(STAMP)
+	"$(BIN)/python" -m tests.audit
 
 dev: $(STAMP)
 	"$(BIN)/dagster" dev --host 127.0.0.1 --port 3000

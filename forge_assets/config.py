@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
+from forge_assets.interactions.budget import MAX_WORKERS
 from forge_assets.schema_errors import Location, dotted
 from forge_assets.workflow.spec import Workflow, load_workflow
 from forge_assets.yaml_document import YamlDocument, load_document, shown
@@ -67,6 +68,8 @@ class StageSpec(_Section):
 
     key: str
     subjects: int = Field(gt=0, le=100_000_000)
+    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    """For models at servers; None is the default."""
 
     @field_validator("key")
     @classmethod
@@ -83,6 +86,7 @@ class BatchSpec(_Section):
 
     size: int = Field(default=500, gt=0, le=100_000_000)
     count: int = Field(default=200, ge=0, le=10_000)
+    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
 
 
 class Thresholds(_Section):
@@ -108,6 +112,15 @@ class PreflightLimits(_Section):
     min_available_memory_gb: float = Field(default=4, ge=0)
 
 
+class Retention(_Section):
+    """How long the store keeps what no result depends on; None is for ever."""
+
+    events: Seconds | None = None
+    """What happened to an interaction on its way, counted from its end. The end itself stays."""
+    samples: Seconds | None = 30 * 86400.0
+    """Readings of the machine."""
+
+
 class ConfigFile(_Section):
     """The top of forge.yaml, as written."""
 
@@ -122,6 +135,7 @@ class ConfigFile(_Section):
     batches: BatchSpec = BatchSpec()
     thresholds: Thresholds = Thresholds()
     preflight: PreflightLimits = PreflightLimits()
+    retention: Retention = Retention()
     gate_wait: Seconds = 6 * 3600.0
     group_wait: Seconds = 600.0
     cloud: dict[str, Any] = {}
@@ -147,6 +161,7 @@ class ForgeConfig:
     batches: BatchSpec
     thresholds: Thresholds
     preflight: PreflightLimits
+    retention: Retention
     gate_wait: float
     """Seconds that a run waits at its gate for the stage before."""
     group_wait: float
@@ -203,6 +218,7 @@ def load_config(path: Path | None = None) -> ForgeConfig:
         batches=content.batches,
         thresholds=content.thresholds,
         preflight=content.preflight,
+        retention=content.retention,
         gate_wait=content.gate_wait,
         group_wait=content.group_wait,
         cloud=content.cloud,

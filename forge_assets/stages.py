@@ -15,6 +15,8 @@ class Stage:
     key: str
     first: int
     end: int
+    workers: int | None = None
+    """As forge.yaml says for it."""
 
     @property
     def size(self) -> int:
@@ -28,12 +30,15 @@ class Stage:
 
 def build_stages(stages: Sequence[StageSpec], batches: BatchSpec) -> tuple[Stage, ...]:
     """The named stages, then the batches: disjoint ranges from 0, without gaps."""
-    sizes = [(spec.key, spec.subjects) for spec in stages]
-    sizes += [(f"{BATCH_PREFIX}{n:04d}", batches.size) for n in range(1, batches.count + 1)]
+    specs = [(spec.key, spec.subjects, spec.workers) for spec in stages]
+    specs += [
+        (f"{BATCH_PREFIX}{n:04d}", batches.size, batches.workers)
+        for n in range(1, batches.count + 1)
+    ]
     built: list[Stage] = []
     first = 0
-    for key, size in sizes:
-        built.append(Stage(key, first, first + size))
+    for key, size, workers in specs:
+        built.append(Stage(key, first, first + size, workers))
         first += size
     return tuple(built)
 

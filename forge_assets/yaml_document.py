@@ -2,7 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +19,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _MOST_VALUES = 100_000
 """Values in one file, aliases expanded: a larger file is a mistake or an alias bomb."""
+
+_MOST_BYTES = 1_000_000
+"""Of one file: PyYAML reads some 100,000 bytes a second."""
+_MOST_LEVELS = 100
+"""Far below the nesting at which what reads the values gives up."""
+_MERGE = "tag:yaml.org,2002:merge"
+_SHAPES = {"map": "mapping", "seq": "sequence"}
 
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}": name
@@ -90,7 +99,14 @@ def shown(path: Path) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+            # A pipe may keep a reader waiting, a device may never end.
+            raise ConfigurationError(f"{shown(path)}: is not a regular file")
+        with path.open("rb") as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise ConfigurationError(f"{shown(path)}: has more than {_MOST_BYTES:,} bytes")
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(f"{shown(path)}: there is no such file") from None
     except IsADirectoryError:
@@ -99,8 +115,8 @@ def _read(path: Path) -> str:
         raise ConfigurationError(
             f"{shown(path)}: is not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(f"{shown(path)}: cannot be read: {reason}") from None
 
 
@@ -118,6 +134,10 @@ def _broken(path: Path, error: Exception) -> str:
     return f"{shown(path)}: broken YAML: {' '.join(str(error).split())}"
 
 
+_Pairs = dict[str, tuple[yaml.Node, yaml.Node]]
+"""Key -> the nodes of the key and its value."""
+
+
 class _Reader:
     """Turns composed nodes into data, noting the line of each value and refusing duplicates."""
 
@@ -127,22 +147,33 @@ class _Reader:
         self._loader = loader
         self._open: set[int] = set()
         self._values = 0
+        self._merged: dict[int, _Pairs] = {}
 
     def value(self, node: yaml.Node, location: Location) -> Any:
         self.lines.setdefault(location, node.start_mark.line + 1)
-        self._values += 1
+        self._count(1, node, location)
+        if len(location) > _MOST_LEVELS:
+            raise self._error(node, location, f"nested deeper than {_MOST_LEVELS} levels")
+        tag = node.tag.removeprefix("tag:yaml.org,2002:")
+        if node.tag not in _PLAIN_TAGS and node.tag != _MERGE:
+            raise self._error(node, location, f"unknown tag '{tag}'; put the value in quotes")
+        if _SHAPES.get(tag, "scalar") != node.id:
+            raise self._error(node, location, f"the tag '{tag}' does not fit; remove it")
+        with self._opened(node, location):
+            return self._construct(node, location)
+
+    def _count(self, number: int, node: yaml.Node, location: Location) -> None:
+        self._values += number
         if self._values > _MOST_VALUES:
             raise self._error(node, location, f"holds more than {_MOST_VALUES:,} values")
+
+    @contextmanager
+    def _opened(self, node: yaml.Node, location: Location) -> Iterator[None]:
         if id(node) in self._open:
             raise self._error(node, location, "an alias may not contain itself")
-        if node.tag not in _PLAIN_TAGS and node.tag != "tag:yaml.org,2002:merge":
-            tag = node.tag.removeprefix("tag:yaml.org,2002:")
-            raise self._error(node, location, f"unknown tag '{tag}'; put the value in quotes")
         self._open.add(id(node))
-        try:
-            return self._construct(node, location)
-        finally:
-            self._open.discard(id(node))
+        yield
+        self._open.discard(id(node))
 
     def _construct(self, node: yaml.Node, location: Location) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -152,15 +183,39 @@ class _Reader:
         return self._scalar(node, location)
 
     def _mapping(self, node: yaml.MappingNode, location: Location) -> dict[str, Any]:
-        self._refuse_duplicates(node, location)
-        self._loader.flatten_mapping(node)  # expands '<<: *anchor'
         data: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            name = self._key(key_node, location)
+        for name, (key_node, value_node) in self._pairs(node, location).items():
             place = (*location, name)
             self.lines[place] = key_node.start_mark.line + 1
             data[name] = self.value(value_node, place)
         return data
+
+    def _pairs(self, node: yaml.MappingNode, location: Location) -> _Pairs:
+        """The keys of a mapping, those of ``<<: *anchor`` included; its own win, then the first.
+
+        Instead of PyYAML's flatten_mapping, which lets merges of merges multiply before any limit.
+        """
+        if id(node) in self._merged:
+            return self._merged[id(node)]
+        self._refuse_duplicates(node, location)
+        merged: _Pairs = {}
+        own: _Pairs = {}
+        for key_node, value_node in node.value:
+            if key_node.tag != _MERGE:
+                own[self._key(key_node, location)] = (key_node, value_node)
+                continue
+            is_list = isinstance(value_node, yaml.SequenceNode)
+            for source in value_node.value if is_list else [value_node]:
+                if not isinstance(source, yaml.MappingNode):
+                    message = "'<<' takes a mapping or a list of mappings; correct it"
+                    raise self._error(key_node, location, message)
+                with self._opened(source, location):
+                    pairs = self._pairs(source, location)
+                self._count(1 + len(pairs), key_node, location)
+                for name, pair in pairs.items():
+                    merged.setdefault(name, pair)
+        self._merged[id(node)] = {**merged, **own}
+        return self._merged[id(node)]
 
     def _refuse_duplicates(self, node: yaml.MappingNode, location: Location) -> None:
         seen: dict[str, int] = {}
@@ -187,13 +242,16 @@ class _Reader:
             raise self._error(node, location, message) from None
 
     def _scalar(self, node: yaml.Node, location: Location) -> Any:
-        if node.tag in ("tag:yaml.org,2002:value", "tag:yaml.org,2002:merge"):
+        if node.tag in ("tag:yaml.org,2002:value", _MERGE):
             return node.value
         self._refuse_surrogates(node, location)
         try:
             data = self._loader.construct_object(node)
-        except (ValueError, KeyError):
-            message = f"'{node.value}' is no {_PLAIN_TAGS[node.tag]}; put it in quotes"
+            if isinstance(data, int):
+                str(data)  # hexadecimal ones may have more digits than Python writes
+        except (ValueError, KeyError, IndexError, OverflowError):
+            shown_value = node.value if len(node.value) <= 60 else f"{node.value[:57]}..."
+            message = f"'{shown_value}' is no {_PLAIN_TAGS[node.tag]}; put it in quotes"
             raise self._error(node, location, message) from None
         if isinstance(data, float) and not math.isfinite(data):
             raise self._error(node, location, f"{node.value} is not a finite number")

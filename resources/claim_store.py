@@ -6,16 +6,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from resources.interaction import Claim, StepState
+from resources.interaction import SUSPECT_LOSSES, Claim, StepState
 from resources.store_advance import step_state
 from resources.store_base import IN_SCOPE, StoreBase, restriction, scope_values
-from resources.store_types import OpenWork, StageScope
+from resources.store_types import OpenWork, SlowAnswers, StageScope
 
 READY = """i.status = 'pending' AND i.ready
     AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())"""
 
-SUSPECT_LOSSES = 3
-"""Workers that may be lost with an interaction before it is tried alone, after all others."""
 UNSUSPECTED = f"i.losses < {SUSPECT_LOSSES}"
 _SUSPECTS = f"i.losses >= {SUSPECT_LOSSES}"
 
@@ -111,6 +109,19 @@ WHERE {IN_SCOPE} AND i.status IN ('pending', 'running')
 GROUP BY i.step ORDER BY i.step"""
 
 
+# The latest subjects up to the stage's own: how slow the steps are now.
+_SLOW = f"""
+SELECT x.step, count(*) AS seen, percentile_cont(0.99) WITHIN GROUP (ORDER BY x.seconds) AS p99
+FROM (
+    SELECT i.step, extract(epoch FROM i.finished_at - i.claimed_at) AS seconds
+    FROM forge.interactions i
+    WHERE {IN_SCOPE} AND i.status IN ('completed', 'rejected', 'failed')
+    ORDER BY i.ordinal DESC LIMIT :limit
+) x
+GROUP BY x.step"""
+_SLOW_LOOKED_AT = 5000
+
+
 class ClaimStore(StoreBase):
     def claim(
         self,
@@ -141,7 +152,9 @@ class ClaimStore(StoreBase):
             "limit": limit,
             "lease": lease_seconds,
         }
-        query = sa.text(CLAIM.format(restriction=only, losses=_SUSPECTS if suspects else UNSUSPECTED)).columns(fields=JSONB)
+        query = sa.text(
+            CLAIM.format(restriction=only, losses=_SUSPECTS if suspects else UNSUSPECTED)
+        ).columns(fields=JSONB)
         with self._engine.begin() as connection:
             rows = connection.execute(query, values).all()
             known = _ancestor_states(connection, scope.workflow, rows, ancestors_of)
@@ -229,6 +242,13 @@ class ClaimStore(StoreBase):
         values = {"run_id": run_id, "reason": reason, "losses": losses}
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
+
+    def slow_answers(self, scope: StageScope) -> dict[str, SlowAnswers]:
+        """By step, of the latest answers up to the end of the stage."""
+        values = {**scope_values(scope), "first": 0, "limit": _SLOW_LOOKED_AT}
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.text(_SLOW), values)
+            return {row.step: SlowAnswers(row.seen, float(row.p99)) for row in rows}
 
     def open_work(
         self,

@@ -70,11 +70,9 @@ FROM json_to_recordset(CAST(:rows AS json)) AS r(id bigint, token bigint, reason
 _LAST_COMMIT = """
 WITH mine AS (
     SELECT r.run_id, r.workflow, r.partition FROM forge.runs r
-    WHERE r.run_id = :run_id AND EXISTS (
-        SELECT FROM json_to_recordset(CAST(:rows AS json))
-            AS t(dataset text, workflow text, ordinal integer)
-        WHERE t.dataset = r.dataset AND t.workflow = r.workflow
-          AND t.ordinal >= r.ordinal_from AND t.ordinal < r.ordinal_to)
+    WHERE r.run_id = :run_id AND r.dataset = :dataset AND r.workflow = :workflow AND EXISTS (
+        SELECT FROM unnest(CAST(:ordinals AS integer[])) AS t(ordinal)
+        WHERE t.ordinal >= r.ordinal_from AND t.ordinal < r.ordinal_to)
     ORDER BY r.workflow, r.partition FOR UPDATE
 )
 UPDATE forge.runs r SET last_commit = clock_timestamp() FROM mine
@@ -223,8 +221,9 @@ def _note_refusals(
 
 def _note_commit(connection: sa.Connection, run_id: str, rows: Sequence[Any]) -> None:
     """Last, because all workers of a run share this row."""
-    places = [
-        {"dataset": row.dataset, "workflow": row.workflow, "ordinal": row.ordinal} for row in rows
-    ]
-    values = {"run_id": run_id, "rows": bulk_json(places)}
-    connection.execute(sa.text(_LAST_COMMIT), values)
+    ordinals: dict[tuple[str, str], set[int]] = {}
+    for row in rows:
+        ordinals.setdefault((row.dataset, row.workflow), set()).add(row.ordinal)
+    for (dataset, workflow), those in sorted(ordinals.items()):
+        values = {"run_id": run_id, "dataset": dataset, "workflow": workflow}
+        connection.execute(sa.text(_LAST_COMMIT), {**values, "ordinals": sorted(those)})

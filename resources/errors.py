@@ -1,5 +1,7 @@
 """Errors that end a command with one sentence instead of a traceback."""
 
+from resources.plain_text import sentence
+
 
 class ForgeError(Exception):
     """A condition that the caller must act on.
@@ -9,6 +11,10 @@ class ForgeError(Exception):
     """
 
     exit_code: int = 1
+
+    def __init__(self, message: object = "") -> None:
+        # Here, once for every way that leads to a terminal or a log: a sentence quotes foreign text.
+        super().__init__(sentence(str(message)))
 
 
 class ConfigurationError(ForgeError):

@@ -78,6 +78,10 @@ class Transition:
     skip_reason: str | None = None
 
 
+SUSPECT_LOSSES = 3
+"""Workers that may be lost with an interaction before it is tried alone, after all others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to work on one interaction until the lease ends; results carry ``token``."""

@@ -7,6 +7,7 @@ Composed of its parts by noun. Every public method is one transaction and safe t
 from resources.claim_store import ClaimStore
 from resources.commit_store import CommitStore
 from resources.residency_store import ResidencyStore
+from resources.retention import Removed, RetentionStore
 from resources.run_registry import EndState, RunRegistry
 from resources.sample_store import SampleStore
 from resources.stage_counts import StageCounts
@@ -29,6 +30,7 @@ from resources.store_types import (
     Residency,
     ResourceSample,
     RunRow,
+    SlowAnswers,
     StageScope,
     StepCounts,
     SubjectTrace,
@@ -36,6 +38,7 @@ from resources.store_types import (
 )
 from resources.subject_record import SubjectRecord
 from resources.subject_store import SubjectStore
+from resources.tally_store import TallyStore
 from resources.trace_reads import TraceReads
 
 
@@ -49,6 +52,8 @@ class InteractionStore(
     TraceReads,
     SampleStore,
     ResidencyStore,
+    TallyStore,
+    RetentionStore,
 ):
     """All of it, on one engine whose schema is migrated. Safe to use from several threads."""
 
@@ -69,8 +74,10 @@ __all__ = [
     "PlanReport",
     "PlannedStep",
     "Residency",
+    "Removed",
     "ResourceSample",
     "RunRow",
+    "SlowAnswers",
     "StageCounts",
     "StageScope",
     "StepCounts",

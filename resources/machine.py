@@ -93,6 +93,7 @@ class Monitor:
         self.samples = 0
         self.failures = 0
         self.last_failure: str | None = None
+        self._in_a_row = 0
         self._engine = engine
         self._run_id = run_id
         self._keep = keep
@@ -136,10 +137,15 @@ class Monitor:
             self._watch.observe(reading)
             self._keep([reading.row(self._run_id)])
             self.samples += 1
+            if self._in_a_row:
+                _log.warning("machine samples succeed again after %s failures", self._in_a_row)
+            self._in_a_row = 0
         except Exception as error:
             self.failures += 1
+            self._in_a_row += 1
             self.last_failure = (str(error).splitlines() or [type(error).__name__])[0]
-            _log.warning("machine sample %s failed: %s", self.failures, self.last_failure)
+            if self._in_a_row == 1:  # an outage of minutes is one line, not one every two seconds
+                _log.warning("machine samples fail: %s", self.last_failure)
             self._disconnect()
 
     def _connected(self) -> sa.Connection:

@@ -21,6 +21,7 @@ from resources.store_base import (
 )
 from resources.store_supersede import supersede_rows
 from resources.store_types import Advance, PlannedStep, PlanReport, StageScope
+from resources.tally_store import fold_tallies, keep_writers_out, rebuild_tallies
 
 _PLANNED = """json_to_recordset(CAST(:planned AS json))
     AS p(name text, version text, model text, root boolean)"""
@@ -100,6 +101,7 @@ class StagePlanner(StoreBase):
             if [tuple(row) for row in connection.execute(known)] == list(stages):
                 return
             lock_transaction(connection, StoreLock.DATASET, dataset)
+            keep_writers_out(connection)
             connection.execute(sa.delete(schema.stages).where(table.dataset == dataset))
             rows = [
                 {
@@ -113,6 +115,7 @@ class StagePlanner(StoreBase):
             ]
             if rows:
                 connection.execute(sa.insert(schema.stages), rows)
+            rebuild_tallies(connection, dataset)
 
     def plan_stage(
         self, scope: StageScope, steps: Sequence[PlannedStep], advance: Advance
@@ -138,6 +141,7 @@ class StagePlanner(StoreBase):
             if created:
                 refresh_statistics(connection, "forge.interactions", created)
             moved = release_stuck(connection, scope, advance)
+            fold_tallies(connection, scope.dataset)
         return PlanReport(created, superseded, moved.newly_ready, moved.skipped)
 
     def retry(

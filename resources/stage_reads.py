@@ -15,90 +15,104 @@ from resources.store_types import Example, FailureClass, ModelCounts, StageScope
 
 EXCERPT_CHARACTERS = 300
 
-# A stage's runs are those that own one of its current results. Runs that overlap in time are one
-# stretch of work; the speed is that of the stretch that made the most. A run on another partition,
-# from before the stages were cut anew, counts with all that it made.
+# What the stages hold is added up from the tallies. A stage's runs are those that own one of its
+# current results. Runs that overlap in time are one stretch of work; the speed is that of the
+# stretch that made the most. A run on another partition, from before the stages were cut anew,
+# counts with all that it made.
 _STAGES = """
-WITH v AS MATERIALIZED (
+WITH v AS (
     SELECT key AS step, value AS version FROM json_each_text(CAST(:versions AS json))
+), st AS MATERIALIZED (
+    SELECT st.partition, st.ordinal_from AS first, st.ordinal_to AS end, st.position
+    FROM forge.stages st WHERE st.dataset = :dataset {restriction}
+), tallied AS MATERIALIZED (
+    SELECT t.stage, t.status, t.run_id, v.step IS NOT NULL AND NOT t.old_text AS current,
+           sum(t.n) AS n
+    FROM forge.interaction_tallies t
+    LEFT JOIN v ON v.step = t.step AND v.version = t.version
+    WHERE t.dataset = :dataset AND t.workflow = :workflow {only_tallies}
+    GROUP BY 1, 2, 3, 4
+), counted AS (
+    SELECT x.stage,
+           sum(x.n) FILTER (WHERE x.current AND x.status = 'pending') AS pending,
+           sum(x.n) FILTER (WHERE x.current AND x.status = 'running') AS running,
+           sum(x.n) FILTER (WHERE x.current AND x.status = 'completed') AS completed,
+           sum(x.n) FILTER (WHERE x.current AND x.status = 'rejected') AS rejected,
+           sum(x.n) FILTER (WHERE x.current AND x.status = 'failed') AS failed,
+           sum(x.n) FILTER (WHERE x.current AND x.status = 'skipped') AS skipped,
+           sum(x.n) FILTER (WHERE NOT x.current) AS stale
+    FROM tallied x GROUP BY x.stage
+), made AS MATERIALIZED (
+    SELECT x.stage, x.run_id, sum(x.n) AS results FROM tallied x
+    WHERE x.current AND x.run_id IS NOT NULL
+    GROUP BY x.stage, x.run_id HAVING sum(x.n) > 0
+), r AS MATERIALIZED (
+    SELECT m.stage, m.run_id, r.first_claim, r.last_commit,
+           tstzrange(r.first_claim, r.last_commit, '[]') AS span,
+           CASE WHEN r.partition = st.partition THEN m.results ELSE (
+               SELECT sum(t.n) FROM forge.interaction_tallies t WHERE t.run_id = m.run_id
+           ) END AS results
+    FROM made m
+    JOIN st ON st.first = m.stage
+    JOIN forge.runs r ON r.run_id = m.run_id
+        AND r.dataset = :dataset AND r.workflow = :workflow AND r.last_commit >= r.first_claim
+), stretches AS (
+    SELECT x.stage, x.span, sum(r.results) AS results
+    FROM (SELECT r.stage, unnest(range_agg(r.span)) AS span FROM r GROUP BY r.stage) x
+    JOIN r ON r.stage = x.stage AND r.span <@ x.span
+    GROUP BY x.stage, x.span
+), stretch AS (
+    SELECT DISTINCT ON (x.stage) x.stage, x.results,
+           extract(epoch FROM upper(x.span) - lower(x.span)) AS seconds
+    FROM stretches x ORDER BY x.stage, x.results DESC, lower(x.span) DESC
+), worked AS (
+    SELECT r.stage, min(r.first_claim) AS first_claim, max(r.last_commit) AS last_commit,
+           sum((SELECT count(*) FROM forge.model_loads l WHERE l.run_id = r.run_id)) AS model_loads
+    FROM r GROUP BY r.stage
 )
-SELECT st.partition, st.ordinal_from AS first, st.ordinal_to AS end, sub.subjects, t.*, w.*
-FROM forge.stages st
+SELECT st.partition, st.first, st.end, sub.subjects,
+       coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running,
+       coalesce(c.completed, 0) AS completed, coalesce(c.rejected, 0) AS rejected,
+       coalesce(c.failed, 0) AS failed, coalesce(c.skipped, 0) AS skipped,
+       coalesce(c.stale, 0) AS stale,
+       w.first_claim, w.last_commit, coalesce(w.model_loads, 0) AS model_loads,
+       coalesce(s.seconds, 0) AS working_seconds, coalesce(s.results, 0) AS worked
+FROM st
 CROSS JOIN LATERAL (
     SELECT count(*) AS subjects FROM forge.subjects s
-    WHERE s.dataset = st.dataset AND s.ordinal >= st.ordinal_from AND s.ordinal < st.ordinal_to
+    WHERE s.dataset = :dataset AND s.ordinal >= st.first AND s.ordinal < st.end
 ) sub
-CROSS JOIN LATERAL (
-    SELECT coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'pending'), 0) AS pending,
-           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'running'), 0) AS running,
-           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'completed'), 0) AS completed,
-           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'rejected'), 0) AS rejected,
-           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'failed'), 0) AS failed,
-           coalesce(sum(x.n) FILTER (WHERE x.current AND x.status = 'skipped'), 0) AS skipped,
-           coalesce(sum(x.n) FILTER (WHERE NOT x.current), 0) AS stale
-    FROM (
-        SELECT y.status, y.n, v.step IS NOT NULL AND y.same_text AS current
-        FROM (
-            SELECT i.step, i.version, i.status, i.content_hash = s.content_hash AS same_text,
-                   count(*) AS n
-            FROM forge.interactions i
-            JOIN forge.subjects s ON s.id = i.subject_id AND s.dataset = st.dataset
-                AND s.ordinal >= st.ordinal_from AND s.ordinal < st.ordinal_to
-            WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
-              AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
-            GROUP BY i.step, i.version, i.status, same_text
-        ) y
-        LEFT JOIN v ON v.step = y.step AND v.version = y.version
-    ) x
-) t
-CROSS JOIN LATERAL (
-    WITH made AS (
-        SELECT i.run_id, count(*) AS results
-        FROM forge.interactions i
-        JOIN forge.subjects s ON s.id = i.subject_id AND s.content_hash = i.content_hash
-        JOIN v ON v.step = i.step AND v.version = i.version
-        WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
-          AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
-          AND i.status IN ('completed', 'rejected', 'failed')
-        GROUP BY i.run_id
-    ), r AS (
-        SELECT r.run_id, r.first_claim, r.last_commit,
-               tstzrange(r.first_claim, r.last_commit, '[]') AS span,
-               CASE WHEN r.partition = st.partition THEN made.results ELSE (
-                   SELECT count(*) FROM forge.interactions i
-                   WHERE i.run_id = r.run_id AND i.superseded_at IS NULL
-                     AND i.status IN ('completed', 'rejected', 'failed')
-               ) END AS results
-        FROM forge.runs r JOIN made ON made.run_id = r.run_id
-        WHERE r.dataset = st.dataset AND r.workflow = :workflow AND r.last_commit >= r.first_claim
-    ), stretch AS (
-        SELECT extract(epoch FROM upper(x.span) - lower(x.span)) AS seconds, lower(x.span) AS began,
-               (SELECT sum(r.results) FROM r WHERE r.span <@ x.span) AS results
-        FROM (SELECT unnest(range_agg(r.span)) AS span FROM r) x
-        ORDER BY results DESC, began DESC LIMIT 1
-    )
-    SELECT min(r.first_claim) AS first_claim, max(r.last_commit) AS last_commit,
-           coalesce((SELECT seconds FROM stretch), 0) AS working_seconds,
-           coalesce((SELECT results FROM stretch), 0) AS worked,
-           coalesce(sum((SELECT count(*) FROM forge.model_loads l WHERE l.run_id = r.run_id)), 0)
-               AS model_loads
-    FROM r
-) w
-WHERE st.dataset = :dataset {restriction} ORDER BY st.position"""
+LEFT JOIN counted c ON c.stage = st.first
+LEFT JOIN worked w ON w.stage = st.first
+LEFT JOIN stretch s ON s.stage = st.first
+ORDER BY st.position"""
 
-# Only for stages in which some, not all, interactions have ended.
+# Only for stages in which some, not all, interactions have ended: what they hold is read.
 _FINISHED = """
 SELECT st.partition, count(*) AS subjects
 FROM forge.stages st
 CROSS JOIN LATERAL (
     SELECT i.ordinal FROM forge.interactions i
-    JOIN forge.subjects s ON s.id = i.subject_id AND s.content_hash = i.content_hash
     JOIN json_each_text(CAST(:versions AS json)) AS v ON v.key = i.step AND v.value = i.version
     WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
       AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
-      AND i.status NOT IN ('pending', 'running')
+      AND i.status NOT IN ('pending', 'running') AND NOT i.old_text
     GROUP BY i.ordinal HAVING count(*) = :steps
 ) ended
+WHERE st.dataset = :dataset AND st.partition = ANY(CAST(:partitions AS text[]))
+GROUP BY st.partition"""
+
+# Where no row is missing or stale, a subject is finished unless it has an open one; that is quicker
+# to say when less is open than has ended.
+_OPEN_SUBJECTS = """
+SELECT st.partition, count(*) AS subjects
+FROM forge.stages st
+CROSS JOIN LATERAL (
+    SELECT DISTINCT i.ordinal FROM forge.interactions i
+    WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
+      AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
+      AND i.status IN ('pending', 'running')
+) open
 WHERE st.dataset = :dataset AND st.partition = ANY(CAST(:partitions AS text[]))
 GROUP BY st.partition"""
 
@@ -122,9 +136,8 @@ GROUP BY {{columns}} ORDER BY min(i.id)"""
 _ENDED = f"""
 SELECT i.step, count(*) AS ended
 FROM forge.interactions i
-JOIN forge.subjects s ON s.id = i.subject_id AND s.content_hash = i.content_hash
 JOIN json_each_text(CAST(:versions AS json)) AS v ON v.key = i.step AND v.value = i.version
-WHERE {IN_SCOPE} AND i.status NOT IN ('pending', 'running')
+WHERE {IN_SCOPE} AND i.status NOT IN ('pending', 'running') AND NOT i.old_text
 GROUP BY i.step"""
 
 _EXAMPLES = f"""
@@ -171,27 +184,18 @@ class StageReads(StoreBase):
             "steps": len(step_versions),
             "versions": json.dumps(dict(step_versions)),
         }
-        only = ""
+        only = only_tallies = ""
         if partitions is not None:
             only = "AND st.partition = ANY(CAST(:partitions AS text[]))"
+            only_tallies = "AND t.stage = ANY(ARRAY(SELECT st.first FROM st))"
             values["partitions"] = list(partitions)
         with self._engine.connect() as connection:
-            query = sa.text(_STAGES.format(restriction=only))
+            query = sa.text(_STAGES.format(restriction=only, only_tallies=only_tallies))
             rows = connection.execute(query, values).mappings()
             stages = [_stage(dict(row), len(step_versions)) for row in rows]
-            partly = [stage.partition for stage in stages if 0 < stage.ended < _expected(stage)]
-            finished: dict[str, int] = {}
-            if partly:
-                found = connection.execute(sa.text(_FINISHED), {**values, "partitions": partly})
-                finished = {row.partition: row.subjects for row in found}
+            finished = _finished(connection, stages, values)
         return [
-            replace(
-                stage,
-                finished_subjects=stage.subjects
-                if stage.ended == _expected(stage)
-                else finished.get(stage.partition, 0),
-            )
-            for stage in stages
+            replace(stage, finished_subjects=finished.get(stage.partition, 0)) for stage in stages
         ]
 
     def step_counts(self, scope: StageScope) -> list[StepCounts]:
@@ -292,6 +296,28 @@ def _stage(row: Mapping[str, Any], steps: int) -> StageCounts:
         last_commit=row["last_commit"],
         model_loads=int(row["model_loads"]),
     )
+
+
+def _finished(
+    connection: sa.Connection, stages: Collection[StageCounts], values: Mapping[str, Any]
+) -> dict[str, int]:
+    """How many subjects have all steps ended, by stage."""
+    finished = {row.partition: row.subjects for row in stages if row.ended == _expected(row)}
+    partly = [row for row in stages if 0 < row.ended < _expected(row)]
+    few_open = [row for row in partly if not (row.missing or row.stale) and _open(row) < row.ended]
+    if few_open:
+        names = [row.partition for row in few_open]
+        rows = connection.execute(sa.text(_OPEN_SUBJECTS), {**values, "partitions": names})
+        left = {row.partition: row.subjects for row in rows}
+        finished |= {row.partition: row.subjects - left.get(row.partition, 0) for row in few_open}
+    if names := [row.partition for row in partly if row.partition not in finished]:
+        rows = connection.execute(sa.text(_FINISHED), {**values, "partitions": names})
+        finished |= {row.partition: row.subjects for row in rows}
+    return finished
+
+
+def _open(stage: StageCounts) -> int:
+    return stage.pending + stage.running
 
 
 def _expected(stage: StageCounts) -> int:

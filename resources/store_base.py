@@ -19,6 +19,7 @@ class StoreLock(IntEnum):
     """First key of the store's transaction locks; the second is the hash of a name."""
 
     DATASET = 0x666F7211
+    TALLIES = 0x666F7212
 
 
 class StoreBase:
@@ -34,6 +35,12 @@ def lock_transaction(connection: sa.Connection, lock: StoreLock, name: str) -> N
         sa.text("SELECT pg_advisory_xact_lock(:space, hashtext(:name))"),
         {"space": int(lock), "name": name},
     )
+
+
+def try_lock_transaction(connection: sa.Connection, lock: StoreLock, name: str) -> bool:
+    """Take the named lock unless somebody holds it; it is released with the transaction."""
+    query = sa.text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:name))")
+    return bool(connection.execute(query, {"space": int(lock), "name": name}).scalar_one())
 
 
 def lock_subjects(connection: sa.Connection, subject_ids: Collection[int]) -> None:

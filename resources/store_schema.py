@@ -63,6 +63,7 @@ stages = sa.Table(
     sa.Column("ordinal_from", sa.Integer, nullable=False),
     sa.Column("ordinal_to", sa.Integer, nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
+    sa.Index("stages_range", "dataset", "ordinal_from"),
 )
 
 claim_tokens = sa.Sequence("claim_tokens", metadata=metadata, data_type=sa.BigInteger)
@@ -106,6 +107,7 @@ interactions = sa.Table(
     sa.Column("claimed_at", _Time),
     sa.Column("finished_at", _Time),
     sa.Column("superseded_at", _Time),
+    sa.Column("old_text", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index(
         "interactions_live",
         "subject_id",
@@ -130,6 +132,13 @@ interactions = sa.Table(
         "id",
         postgresql_where=sa.text("superseded_at IS NULL AND ready AND status = 'pending'"),
     ),
+    sa.Index(
+        "interactions_open",
+        "dataset",
+        "workflow",
+        "ordinal",
+        postgresql_where=sa.text("superseded_at IS NULL AND status IN ('pending', 'running')"),
+    ),
     sa.Index("interactions_leases", "run_id", postgresql_where=sa.text("status = 'running'")),
     sa.Index(
         "interactions_history",
@@ -137,6 +146,33 @@ interactions = sa.Table(
         postgresql_where=sa.text("superseded_at IS NOT NULL"),
     ),
 )
+
+interaction_tallies = sa.Table(
+    "interaction_tallies",
+    metadata,
+    _identity(),
+    sa.Column("dataset", sa.Text, nullable=False),
+    sa.Column("workflow", sa.Text, nullable=False),
+    sa.Column("stage", sa.Integer, nullable=False),
+    sa.Column("step", sa.Text, nullable=False),
+    sa.Column("version", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("old_text", sa.Boolean, nullable=False),
+    sa.Column("run_id", sa.Text),
+    sa.Column("n", sa.BigInteger, nullable=False),
+    sa.Column("folded", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("interaction_tallies_stage", "dataset", "workflow", "stage"),
+    sa.Index("interaction_tallies_run", "run_id", postgresql_where=sa.text("run_id IS NOT NULL")),
+    sa.Index(
+        "interaction_tallies_deltas",
+        "dataset",
+        "workflow",
+        "stage",
+        postgresql_where=sa.text("NOT folded"),
+    ),
+)
+# The triggers of the interactions write it.
+interactions.add_is_dependent_on(interaction_tallies)
 
 interaction_events = sa.Table(
     "interaction_events",
@@ -151,6 +187,11 @@ interaction_events = sa.Table(
     sa.Column("attempt", sa.Integer),
     sa.Column("detail", JSONB, nullable=False, server_default="{}"),
     sa.Index("interaction_events_interaction", "interaction_id", "id"),
+    sa.Index(
+        "interaction_events_passing",
+        "at",
+        postgresql_where=sa.text("kind NOT IN ('completed', 'rejected', 'failed', 'skipped')"),
+    ),
 )
 
 runs = sa.Table(
@@ -224,6 +265,7 @@ resource_samples = sa.Table(
     sa.Column("connections_max", sa.Integer, nullable=False),
     sa.Column("gpus", JSONB, nullable=False, server_default="[]"),
     sa.Index("resource_samples_run", "run_id", "at"),
+    sa.Index("resource_samples_at", "at"),
 )
 
 launches = sa.Table(

@@ -89,6 +89,15 @@ class OpenWork:
 
 
 @dataclass(frozen=True, slots=True)
+class SlowAnswers:
+    """Of one step: how many answers were looked at, and the 99th percentile of their seconds from
+    claim to commit."""
+
+    seen: int
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunRow:
     """One run of ours on one stage. ``state``: running, finished, cut_short, failed or dead."""
 

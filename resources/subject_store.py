@@ -112,8 +112,9 @@ def _merge(connection: sa.Connection, dataset: str, *, kept: int, duplicates: in
     if changed:
         lock_subjects(connection, changed)
         connection.execute(sa.text(_KEEP_OLD), {"ids": changed})
-        connection.execute(sa.text(_REPLACE), {"ids": changed})
+        # First, or a trigger would mark each live row as one of an old text.
         superseded = supersede_rows(connection, changed, "true", {}, "the subject's text changed")
+        connection.execute(sa.text(_REPLACE), {"ids": changed})
     connection.execute(sa.text(_MARK_ABSENT), values)
     connection.execute(sa.text(_MARK_PRESENT), values)
     inserted = connection.execute(sa.text(_INSERT), values).rowcount

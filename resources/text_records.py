@@ -3,6 +3,7 @@
 import csv
 import json
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -93,7 +94,8 @@ def _header(rows: Iterator[list[str]], place: str, key: str | None) -> list[str]
             f"subjects.path: the header of {place} has a column without a name; "
             "the first line must name every column"
         )
-    repeated = next((name for name in header if header.count(name) > 1), None)
+    counts = Counter(header)
+    repeated = next((name for name in header if counts[name] > 1), None)
     if repeated is not None:
         raise ConfigurationError(f"subjects.path: the header of {place} names {repeated!r} twice")
     if key is not None and key not in header:

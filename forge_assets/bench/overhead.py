@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from typing import Any
 import sqlalchemy as sa
 import yaml
 
+from forge_assets.bench.own_database import own_database
 from forge_assets.config import project_root
-from resources.database import create_engine, database_url
+from resources.database import create_engine
 from resources.errors import InfrastructureError
 
 _SUBJECTS = 8
@@ -72,7 +72,7 @@ def measure_overhead(source: str, say: Callable[[str], None], repeats: int = 3) 
 
 
 def _measure_once(source: str) -> Overhead:
-    with tempfile.TemporaryDirectory(prefix="forge-bench-") as folder, _database() as url:
+    with tempfile.TemporaryDirectory(prefix="forge-bench-") as folder, own_database() as url:
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(project_root()),
@@ -88,21 +88,6 @@ def _measure_once(source: str) -> Overhead:
         with engine.connect() as connection:
             working = float(connection.execute(sa.text(_SPAN)).scalar_one())
     return Overhead(wall, working, imports, wall - working - imports, bare, repeats=1)
-
-
-@contextmanager
-def _database() -> Iterator[str]:
-    """A database of its own on the project's server, dropped afterwards."""
-    server = sa.make_url(database_url())
-    name = f"forge_bench_{os.getpid()}"
-    admin = create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
-    try:
-        yield server.set(database=name).render_as_string(hide_password=False)
-    finally:
-        with admin.connect() as connection:
-            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _write_project(folder: Path, source: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from forge_assets.cli.output import Output
+from forge_assets.interactions.budget import MAX_WORKERS
 from resources.errors import ConfigurationError, ForgeError, InfrastructureError
 
 READER_GONE = 141
@@ -44,7 +45,10 @@ MaxInteractions = Annotated[
     int | None,
     typer.Option("--max-interactions", min=1, max=MOST, help="Stop after N interactions."),
 ]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Workers in this run; only 1 yet.")]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=MAX_WORKERS, help="Claimers of what servers do; 5."),
+]
 
 
 def main() -> None:
@@ -175,15 +179,24 @@ def run(
     workflow: WorkflowName = None,
     max_subjects: MaxSubjects = None,
     max_interactions: MaxInteractions = None,
-    workers: Workers = 1,
+    workers: Workers = None,
     json: Json = False,
 ) -> int:
     """Materialize a stage: the same assets, checks and events as in Dagster."""
     from forge_assets.cli import run
 
-    if workers != 1:
-        raise ConfigurationError(f"--workers {workers}: only 1 worker is supported yet")
-    return run.run_stage(workflow, stage, max_subjects, max_interactions, json)
+    return run.run_stage(workflow, stage, max_subjects, max_interactions, workers, json)
+
+
+@app.command()
+@answers
+def work(
+    stage: Stage, workflow: WorkflowName = None, workers: Workers = None, json: Json = False
+) -> int:
+    """Join the work on a stage from another shell or host; `forge run` ends it with its checks."""
+    from forge_assets.cli import work
+
+    return work.join_stage(workflow, stage, workers, json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from forge_assets.project import Project, WorkflowPlan, load_project
 from resources.interaction_store import InteractionStore
+from resources.plain_text import visible
 
 INTERRUPTED = 130
 """Exit code after Ctrl+C, as shells have it."""
@@ -28,5 +29,5 @@ def open_store() -> InteractionStore:
 
 
 def out(text: str) -> None:
-    """The one way to standard output."""
-    print(text)  # noqa: T201
+    """The one way to standard output: what a model or a record holds never commands the terminal."""
+    print(visible(text))  # noqa: T201

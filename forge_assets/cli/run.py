@@ -32,12 +32,17 @@ def run_stage(
     stage_key: str,
     max_subjects: int | None,
     max_interactions: int | None,
+    workers: int | None,
     as_json: bool,
 ) -> int:
     plan = plan_of(workflow)
     stage = plan.project.stage(stage_key)
-    limits = {"max_subjects": max_subjects, "max_interactions": max_interactions}
-    config = {name: value for name, value in limits.items() if value is not None}
+    given = {
+        "max_subjects": max_subjects,
+        "max_interactions": max_interactions,
+        "workers": workers,
+    }
+    config = {name: value for name, value in given.items() if value is not None}
     return _materialize_and_tell(plan, stage, config, as_json)
 
 

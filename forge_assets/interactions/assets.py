@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from forge_assets.interactions import check_specs, console
+from forge_assets.interactions.budget import MAX_WORKERS
 from forge_assets.project import Project, WorkflowPlan
 from forge_assets.workflow.spec import Step, Workflow
 from resources.errors import ForgeError, Refusal
@@ -21,10 +22,12 @@ MODEL_WEIGHTS = dg.AssetKey("model_weights")
 
 
 class StageConfig(dg.Config):
-    """Ends a run early; what is left stays pending and the stage incomplete."""
+    """``max_…`` ends a run early; what is left stays pending and the stage incomplete. ``workers``
+    claim at once what servers do."""
 
     max_subjects: int | None = Field(default=None, ge=1)
     max_interactions: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
 
 
 def build_assets(project: Project) -> list[dg.AssetsDefinition]:
@@ -117,7 +120,7 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
         steps = frozenset(key.path[1] for key in context.selected_asset_keys)
         with one_sentence(), stage_run(plan, context) as run:
             run.enter()
-            outcome = run.work(steps, limited, gpu)
+            outcome = run.work(steps, limited, gpu, config.workers)
             if outcome.halted:
                 raise Refusal(
                     f"{run.stage.key} stopped: {outcome.halted}; everything committed is kept,"

@@ -9,29 +9,33 @@ from forge_assets.workflow.spec import Step
 from forge_assets.workflow.template import TemplateError, render
 from forge_assets.workflow.verdict import judge_output
 from resources.gpu.engines.base import Completion, GenerationRequest
-from resources.interaction import Claim, ErrorClass, Result, Status
+from resources.interaction import SUSPECT_LOSSES, Claim, ErrorClass, Result, Status
 
 RETRY_TEMPERATURE = 0.7
 """A greedy answer that was refused comes back the same; later attempts, and rejected
 ones that `forge retry` asks for anew, sample at least this hot."""
+QUARANTINE_LOSSES = SUSPECT_LOSSES + 2
+"""Workers that an interaction may take with it; the last ones had nothing else to do."""
 _BACKOFF_SECONDS = 2.0
 _BACKOFF_LIMIT = 60.0
 _WEIGHING_THE_OUTPUT = frozenset({ErrorClass.CONTRACT, ErrorClass.TRUNCATED, ErrorClass.REPETITION})
 
 
 def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
-    """The request for the engine, or the final result when a template name is missing."""
+    """The request for the engine; the final result when a template name is missing, or when it
+    ended too many workers."""
+    if claim.losses >= QUARANTINE_LOSSES:
+        return _ended(
+            claim,
+            ErrorClass.POISON,
+            f"{claim.losses} workers died or hung with it, the last"
+            f" {QUARANTINE_LOSSES - SUSPECT_LOSSES} with nothing else to do",
+        )
     try:
         prompt = render(step.prompt, claim.fields, claim.ancestors)
         system = render(step.system, claim.fields, claim.ancestors) if step.system else None
     except TemplateError as error:
-        return Result(
-            interaction_id=claim.interaction_id,
-            token=claim.token,
-            status=ErrorClass.TEMPLATE.final_status,
-            error_class=ErrorClass.TEMPLATE,
-            error_message=str(error),
-        )
+        return _ended(claim, ErrorClass.TEMPLATE, str(error))
     generate = step.generate
     temperature = generate.temperature
     if claim.attempt or claim.renewals:
@@ -49,6 +53,16 @@ def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
         stop=tuple(generate.stop),
         json_schema=step.output.json_schema,
         one_of=step.output.one_of,
+    )
+
+
+def _ended(claim: Claim, error_class: ErrorClass, message: str) -> Result:
+    return Result(
+        interaction_id=claim.interaction_id,
+        token=claim.token,
+        status=error_class.final_status,
+        error_class=error_class,
+        error_message=message,
     )
 
 

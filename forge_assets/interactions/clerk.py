@@ -5,11 +5,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from forge_assets.interactions.answer_times import AnswerTimes
 from forge_assets.interactions.attempt import conclude, prepare
+from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.made import Made
 from forge_assets.interactions.output_lengths import OutputLengths
 from forge_assets.workflow.plan import advance
@@ -20,20 +22,22 @@ from resources.interaction import Claim, Result, StepState, Transition
 from resources.interaction_store import (
     CommitReport,
     InteractionStore,
+    SlowAnswers,
     StageScope,
     with_retries,
 )
 
-LEASE_SECONDS = 300.0
 _HEARTBEAT_SECONDS = 5.0
 _DATABASE_PATIENCE_SECONDS = 120.0
+LEASE_SECONDS = _DATABASE_PATIENCE_SECONDS + 30.0
+"""Renewed by every heartbeat; nobody who waits for the database loses it meanwhile."""
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What one run may work on."""
+    """What one worker may work on. Its ``run_id`` is that of no other."""
 
     scope: StageScope
     workflow: Workflow
@@ -44,11 +48,13 @@ class WorkOrder:
     max_interactions: int | None = None
     earlier_lengths: Mapping[str, float] = field(default_factory=dict)
     """Output tokens of an answer by step, as earlier runs had them."""
+    earlier_times: Mapping[str, SlowAnswers] = field(default_factory=dict)
+    """By step."""
 
 
 @dataclass
 class Tally:
-    """What this run did, counted where it is committed."""
+    """What was done, counted where it is committed."""
 
     claimed: int = 0
     committed: int = 0
@@ -56,7 +62,20 @@ class Tally:
     refused: int = 0
     skipped: int = 0
     tokens: int = 0
-    seen: set[int] = field(default_factory=set)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            *(getattr(self, each.name) + getattr(other, each.name) for each in fields(Tally))
+        )
+
+
+@dataclass(slots=True)
+class _InFlight:
+    claim: Claim
+    request: GenerationRequest
+    since: float
+    """When it was claimed (time.monotonic)."""
+    given_up: bool = False
 
 
 class Clerk:
@@ -66,19 +85,30 @@ class Clerk:
     """
 
     def __init__(
-        self, store: InteractionStore, order: WorkOrder, *, heartbeat: Callable[[], None]
+        self,
+        store: InteractionStore,
+        order: WorkOrder,
+        *,
+        heartbeat: Callable[[], None],
+        budget: Budget | None = None,
+        moved: Callable[[], None] = lambda: None,
     ) -> None:
+        """``moved`` is told that a commit made more interactions ready."""
         self.tally = Tally()
         self._store = store
         self._order = order
         self._heartbeat = heartbeat
+        self._budget = budget or Budget(order.max_interactions)
+        self._moved = moved
+        self._times = AnswerTimes(order.earlier_times)
         self._lengths = OutputLengths(order.earlier_lengths)
         self._made = Made()
         self._steps = {step.name: step for step in order.workflow.steps}
         self._ancestors = ancestors_of(order.workflow)
         self._changed = threading.Condition()
         self._ready: deque[tuple[Claim, GenerationRequest]] = deque()
-        self._in_flight: dict[int, tuple[Claim, GenerationRequest]] = {}
+        self._in_flight: dict[int, _InFlight] = {}
+        self._suspects = False
         self._finished: list[Completion] = []
         self._model: str | None = None
         self._window = 0
@@ -92,10 +122,14 @@ class Clerk:
 
     # the caller's side
 
-    def open(self, model: str, window: int) -> None:
-        """Starts to claim for ``model``, up to ``window`` requests ahead of the engine."""
+    def open(self, model: str, window: int, *, suspects: bool = True) -> None:
+        """Starts to claim for ``model``, up to ``window`` requests ahead of the engine.
+
+        ``suspects``: also what workers were lost with, one at a time when there is nothing else.
+        """
         with self._changed:
             self._model, self._window, self._dry = model, window, False
+            self._suspects = suspects
             self._changed.notify_all()
 
     def take(self, limit: int) -> list[GenerationRequest]:
@@ -123,8 +157,7 @@ class Clerk:
 
     @property
     def budget_spent(self) -> bool:
-        limit = self._order.max_interactions
-        return limit is not None and len(self.tally.seen) >= limit
+        return self._budget.spent
 
     def close(self) -> None:
         """Commits what was put and hands back every other claim."""
@@ -181,27 +214,33 @@ class Clerk:
             return
         self._next_beat = time.monotonic() + _HEARTBEAT_SECONDS
         patiently(self._heartbeat)
-        ids = list(self._in_flight)
+        patiently(lambda: self._store.fold_tallies(self._order.scope.dataset))
+        ids = self._still_expected()
         if ids:
             order = self._order
             patiently(lambda: self._store.extend_leases(order.run_id, ids, LEASE_SECONDS))
 
+    def _still_expected(self) -> list[int]:
+        """What is in flight, less what has had no answer for too long: its lease runs out."""
+        now, ids = time.monotonic(), []
+        for interaction_id, work in self._in_flight.items():
+            timeout = self._times.timeout(work.claim.step)
+            if now - work.since <= timeout:
+                ids.append(interaction_id)
+            elif not work.given_up:
+                work.given_up = True
+                _log.warning(
+                    "interaction %d (step %s) has had no answer for %.0f s: whoever works on the"
+                    " stage may take it when its lease ends",
+                    *(interaction_id, work.claim.step, timeout),
+                )
+        return ids
+
     def _claim(self, model: str, want: int) -> None:
-        order = self._order
-        if order.max_interactions is not None:
-            want = min(want, order.max_interactions - len(self.tally.seen))
-        claims = patiently(
-            lambda: self._store.claim(
-                order.scope,
-                model,
-                run_id=order.run_id,
-                limit=want,
-                lease_seconds=LEASE_SECONDS,
-                steps=order.steps,
-                subject_ids=order.subject_ids,
-                ancestors_of=self._ancestors,
-            )
-        )
+        claims = self._claim_rows(model, want)
+        dry = len(claims) < want
+        if not claims and self._suspects and not self._in_flight:
+            claims = self._claim_rows(model, 1, suspects=True)
         prepared: list[tuple[Claim, GenerationRequest]] = []
         ended: list[Result] = []
         for claim in claims:
@@ -212,20 +251,40 @@ class Clerk:
                 expected = self._lengths.expected(claim.step, request.max_new_tokens)
                 prepared.append((claim, replace(request, expected_tokens=expected)))
         self.tally.claimed += len(claims)
-        self.tally.seen.update(claim.interaction_id for claim in claims)
+        now = time.monotonic()
         with self._changed:
-            self._in_flight |= {
-                claim.interaction_id: (claim, request) for claim, request in prepared
-            }
+            for claim, request in prepared:
+                self._in_flight[claim.interaction_id] = _InFlight(claim, request, now)
             self._ready.extend(prepared)
-            self._dry = len(claims) < want
+            self._dry = dry
         if ended:
             self._commit(ended)
 
+    def _claim_rows(self, model: str, want: int, suspects: bool = False) -> list[Claim]:
+        order = self._order
+        reserved = self._budget.reserve(want)
+        claims = patiently(
+            lambda: self._store.claim(
+                order.scope,
+                model,
+                run_id=order.run_id,
+                limit=reserved,
+                lease_seconds=LEASE_SECONDS,
+                steps=order.steps,
+                subject_ids=order.subject_ids,
+                ancestors_of=self._ancestors,
+                suspects=suspects,
+            )
+        )
+        self._budget.claimed(reserved, [claim.interaction_id for claim in claims])
+        return claims
+
     def _conclude(self, completion: Completion) -> Result:
-        claim, request = self._in_flight[completion.request_id]
+        work = self._in_flight[completion.request_id]
+        claim, request = work.claim, work.request
         if completion.error is None:
             self._made.add(claim.step, completion)
+            self._times.learn(claim.step, time.monotonic() - work.since)
             self._lengths.learn(claim.step, completion.output_tokens)
         return conclude(self._steps[claim.step], claim, request, completion, datetime.now(UTC))
 
@@ -245,6 +304,7 @@ class Clerk:
             for result in results:
                 self._in_flight.pop(result.interaction_id, None)
             self._dry = False
+        self._moved()
 
     def _advance(self, states: Mapping[str, StepState]) -> Mapping[str, Transition]:
         return advance(self._order.workflow, states)

@@ -5,6 +5,7 @@ import dagster as dg
 from forge_assets.interactions import presence
 from forge_assets.interactions.console import Say
 from forge_assets.interactions.ingest import ingest_subjects
+from forge_assets.interactions.markdown import code, plain
 from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine
@@ -24,7 +25,7 @@ def materialize_subjects(
     find_weights(project)
     ingestion = ingest_subjects(project, InteractionStore(engine), say)
     report = ingestion.report
-    bad = "\n".join(f"- `{record.where}` {record.reason}" for record in ingestion.bad)
+    bad = "\n".join(f"- {code(record.where)} {plain(record.reason)}" for record in ingestion.bad)
     return dg.MaterializeResult(
         metadata={
             "dataset": project.config.dataset,

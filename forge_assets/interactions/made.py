@@ -19,6 +19,16 @@ class Made:
             output + completion.output_tokens,
         )
 
+    def __add__(self, other: "Made") -> "Made":
+        nothing = (0, 0, 0)
+        names = self.steps | other.steps
+        pairs = {
+            name: (self.steps.get(name, nothing), other.steps.get(name, nothing)) for name in names
+        }
+        return Made(
+            {name: (a[0] + b[0], a[1] + b[1], a[2] + b[2]) for name, (a, b) in pairs.items()}
+        )
+
     @property
     def answers(self) -> int:
         return sum(step[0] for step in self.steps.values())

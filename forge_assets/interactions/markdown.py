@@ -1,14 +1,13 @@
 """Markdown that holds whatever a model wrote without being changed by it."""
 
 import re
-import unicodedata
 from collections.abc import Sequence
 
+from resources.plain_text import visible
+
 _BACKTICKS = re.compile(r"`+")
-_KEPT_CONTROLS = "\n\t"
-_ESCAPED_CATEGORIES = ("Cc", "Cs")
-# These turn the direction of what follows: a text could show as another one.
-_DIRECTIONS = frozenset(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
+_MARKUP = re.compile(r"<(?=[A-Za-z/!?])|`|\](?=[(\[:])")
+"""What begins HTML, code or a link; ``< 15 %`` stays."""
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -53,23 +52,15 @@ def fence(text: str, language: str = "text") -> str:
     return f"{ticks}{language}\n{content}\n{ticks}"
 
 
-def visible(text: str) -> str:
-    """Control characters as escapes (``\\x1b``): a terminal must not obey a model's output."""
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    if character in _KEPT_CONTROLS:
-        return character
-    if character in _DIRECTIONS or unicodedata.category(character) in _ESCAPED_CATEGORIES:
-        return character.encode("unicode_escape").decode()
-    return character
-
-
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return " ".join(visible(str(value)).split()).replace("|", "&#124;")
+    return plain(str(value)).replace("|", "&#124;")
+
+
+def plain(text: str) -> str:
+    """A text on one line in which nothing is HTML, code or a link."""
+    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};", " ".join(visible(text).split()))
 
 
 def _longest_run(text: str) -> int:

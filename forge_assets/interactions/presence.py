@@ -10,6 +10,8 @@ import sqlalchemy as sa
 from resources.interaction_store import InteractionStore, RunRow, StageScope
 from resources.locks import LockSpace, SessionLock, is_held
 
+_WORKER = "/"
+"""Between a run's id and the number of one of its workers: they live and die with the run."""
 _held: dict[str, SessionLock] = {}
 """Run locks of this process, kept until it ends: Dagster closes a run after its last step."""
 
@@ -38,10 +40,11 @@ def lives(engine: sa.Engine, store: InteractionStore, run_id: str) -> bool:
 
     A restart of the database frees the locks of living runs for some seconds.
     """
-    if run_id in _held:
+    locked = run_id.partition(_WORKER)[0]
+    if locked in _held:
         return True
     with engine.connect() as connection:
-        if is_held(connection, LockSpace.RUN, run_id):
+        if is_held(connection, LockSpace.RUN, locked):
             return True
     return any(_process_lives(run) for run in store.open_rows(run_id))
 

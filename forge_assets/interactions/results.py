@@ -104,5 +104,10 @@ def _strings(values: list[Any]) -> Any:
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
     """A reader sees the old file or the new one, never half of it."""
     scratch = path.with_suffix(path.suffix + ".part")
-    write(scratch)
-    scratch.replace(path)
+    try:
+        write(scratch)
+        scratch.replace(path)
+    except OSError:
+        # A full disk is not kept full.
+        scratch.unlink(missing_ok=True)
+        raise

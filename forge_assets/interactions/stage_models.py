@@ -1,10 +1,12 @@
 """The models of one run: chosen, loaded, fetched ahead, and what each residency made, noted."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any
 
 from forge_assets.interactions.clerk import WorkOrder, patiently
@@ -34,8 +36,25 @@ class CacheCounters:
         return asdict(self)
 
 
+@dataclass
+class _Stay:
+    """What all workers made of one model at a server, and when they did."""
+
+    made: Made = field(default_factory=Made)
+    spans: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def busy_seconds(self) -> float:
+        """While at least one worker waited for answers."""
+        total, until = 0.0, float("-inf")
+        for start, end in sorted(self.spans):
+            total += max(0.0, end - max(start, until))
+            until = max(until, end)
+        return total
+
+
 class StageModels:
-    """Called by the wave, from its thread; ``fetching_ahead`` also from one of its own."""
+    """Of all workers of a run, each in its thread; ``fetching_ahead`` has one of its own."""
 
     def __init__(
         self,
@@ -55,16 +74,19 @@ class StageModels:
         self._told = len(gpu.loads())
         self._evictions = gpu.evictions()
         self._loads: list[ModelLoad] = []
-        self._started = 0.0
-        """Seconds that the present model took until it was ready."""
+        self._started: dict[str, float] = {}
+        """Seconds that a model took until it was ready."""
+        self._stays: dict[str, _Stay] = {}
+        self._lock = Lock()
 
     def engine(self, model: str) -> Engine:
         """The model's engine; loads that were brought about are noted in the store."""
         with naming_forge_yaml(self._plan.project.config):
             engine = self._gpu.engine(model, self._config(model), later=self._needed_later())
-        self._started = 0.0
-        new = self._gpu.loads()[self._told :]
-        self._told += len(new)
+        with self._lock:
+            self._started[model] = 0.0
+            new = self._gpu.loads()[self._told :]
+            self._told += len(new)
         for load in new:
             if load.tier == SERVER:
                 continue
@@ -73,7 +95,7 @@ class StageModels:
                 f" {load.bytes / 1e6:.0f} MB in {load.seconds:.1f} s, from {load.tier}"
             )
             if load.model == model:
-                self._started = load.seconds
+                self._started[model] = load.seconds
             self._loads.append(load)
             row = (self._order.run_id, load.model, load.seconds, load.bytes, load.tier)
             patiently(partial(self._store.add_load, *row))
@@ -91,12 +113,31 @@ class StageModels:
         config = self._config(model)
         if not config.served and self._gpu.device(config) == "cpu":
             return nullcontext()
-        return fetching_ahead(model, self._ready, self._fetch)
+        return fetching_ahead(model, self._ready_here, self._fetch)
 
     def left(self, model: str, made: Made, busy_seconds: float) -> None:
-        """Notes what the residency made and took, beside what had been predicted."""
+        """Notes what the residency made and took, beside what had been predicted.
+
+        What the workers made of a model at a server is one residency, noted by ``close``.
+        """
         if not made.answers:
             return
+        if self._config(model).served:
+            now = time.monotonic()
+            with self._lock:
+                stay = self._stays.setdefault(model, _Stay())
+                stay.made += made
+                stay.spans.append((now - busy_seconds, now))
+            return
+        self._note(model, made, busy_seconds)
+
+    def close(self) -> None:
+        """Notes what the workers made of models at servers. They have all ended."""
+        for model, stay in self._stays.items():
+            self._note(model, stay.made, stay.busy_seconds)
+        self._stays.clear()
+
+    def _note(self, model: str, made: Made, busy_seconds: float) -> None:
         choice = self._chooser.choose(model, self._left)
         memory = self._gpu.memory(model, self._config(model))
         residency = Residency(
@@ -105,7 +146,7 @@ class StageModels:
             definition=self._chooser.definition(model),
             engine=choice.engine,
             device=self._chooser.device(model),
-            start_seconds=self._started,
+            start_seconds=self._started.get(model, 0.0),
             busy_seconds=busy_seconds,
             interactions=made.answers,
             prompt_tokens=made.prompt_tokens,
@@ -156,6 +197,10 @@ class StageModels:
         return dict(
             patiently(lambda: self._store.ready_models(order.scope, order.steps, order.subject_ids))
         )
+
+    def _ready_here(self) -> dict[str, int]:
+        """Without the models at servers."""
+        return {model: n for model, n in self._ready().items() if not self._config(model).served}
 
     def _needed_later(self) -> list[str]:
         """Models with work left in the stage: those with work ready now, then as the steps come."""

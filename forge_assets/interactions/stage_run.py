@@ -18,8 +18,9 @@ from forge_assets.interactions.ingest import check_fields, ingest_subjects
 from forge_assets.interactions.inputs import wait_for_server
 from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
+from forge_assets.interactions.stage_crew import StageCrew, shares, worker_count
 from forge_assets.interactions.stage_models import StageModels
-from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
+from forge_assets.interactions.wave import WaveOutcome
 from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage, previous_stage
 from forge_assets.workflow.plan import advance
@@ -204,8 +205,13 @@ class StageRun:
     def _chooser(self) -> EngineChooser:
         return EngineChooser(self.plan, self.stage, self.store)
 
-    def work(self, steps: frozenset[str], limited: Limited, gpu: GpuResource) -> WaveOutcome:
-        """Does the selected steps of the stage. Refusal when their parents are unfinished."""
+    def work(
+        self, steps: frozenset[str], limited: Limited, gpu: GpuResource, workers: int | None = None
+    ) -> WaveOutcome:
+        """Does the selected steps of the stage. Refusal when their parents are unfinished.
+
+        ``workers`` None: as the stage says, else the default.
+        """
         self._have_weights(steps, gpu)
         planned = self.store.plan_stage(
             self.scope,
@@ -226,6 +232,7 @@ class StageRun:
             subject_ids=self._subjects(limited),
             max_interactions=limited.max_interactions,
             earlier_lengths=self._chooser.lengths(),
+            earlier_times=self.store.slow_answers(self.scope),
         )
         if not self._open_work(order).total:
             self.say(f"{self.stage.key}: nothing to generate, every selected interaction has ended")
@@ -240,8 +247,19 @@ class StageRun:
             )
             with monitor:
                 models = StageModels(self.plan, self.store, order, gpu, self._chooser, self.say)
-                outcome = run_wave(self.store, order, self._hooks(order, models, monitor, locks))
+                crew = self._crew(order, models, monitor, locks)
+                outcome = crew.work(self._shares(steps, workers))
+                models.close()
                 return replace(outcome, cache=models.counters().as_json())
+
+    def _shares(self, steps: frozenset[str], workers: int | None) -> list[frozenset[str]]:
+        found = shares(self.plan, steps, worker_count(self.stage, workers))
+        if workers is not None and workers > len(found):
+            self.say(
+                f"{self.stage.key}: 1 worker, not {workers}: the models run on this machine, and a"
+                " device does one batch at a time"
+            )
+        return found
 
     def unfinished(self) -> int:
         """Interactions of the stage that have not ended."""
@@ -288,19 +306,17 @@ class StageRun:
             if step.name in steps and not models[step.model].served
         ]
 
-    def _hooks(
+    def _crew(
         self, order: WorkOrder, models: StageModels, monitor: Monitor, locks: list[SessionLock]
-    ) -> WaveHooks:
-        progress = Progress(self.stage.key, self._open_work(order).total, self.say)
-        return WaveHooks(
-            engine=models.engine,
-            last_batches=models.last_batches,
-            left=models.left,
-            resident=models.resident,
+    ) -> StageCrew:
+        return StageCrew(
+            self.store,
+            order,
+            models,
+            Progress(self.stage.key, self._open_work(order).total, self.say),
+            self.say,
             heartbeat=lambda: self._heartbeat(locks),
             breach=monitor.breach,
-            progress=progress,
-            waiting=progress.waiting,
             reclaim_dead=self.bury_dead,
             group_wait=self.plan.project.config.group_wait,
         )

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.clerk import Clerk, Tally, WorkOrder, patiently
 from forge_assets.interactions.made import Made
 from resources.gpu.engines.base import Engine, GenerationRequest
@@ -48,11 +49,19 @@ class WaveHooks:
     reclaim_dead: Callable[[], int]
     group_wait: float
     """Seconds after which a model gives way to another whose work is ready."""
+    awaited: Callable[[], frozenset[str]]
+    """The steps that somebody in this process works on: their ends may make more ready."""
+    moved: Callable[[], None]
+    """Told after every commit."""
+    pause: Callable[[float], None]
+    """Waits so many seconds at most, less when a commit of this process may have made more ready."""
+    budget: Budget | None = None
+    """Of all workers of the run; None is the order's own."""
 
 
 def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> WaveOutcome:
-    """Works until nothing of the order is ready, running or waiting for a retry."""
-    clerk = Clerk(store, order, heartbeat=hooks.heartbeat)
+    """Works until nothing that is awaited is ready, running or waiting for a retry."""
+    clerk = Clerk(store, order, heartbeat=hooks.heartbeat, budget=hooks.budget, moved=hooks.moved)
     turns = Turns()
     gave_way: str | None = None
     halted: str | None = None
@@ -71,7 +80,7 @@ def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> Wav
                 patience = Patience(model, hooks.group_wait, ready_models)
                 halted = _drain(clerk, model, hooks, patience)
                 gave_way = model if patience.spent else None
-            elif not _wait_for_work(store, order, hooks):
+            elif not _wait_for_work(store, order, hooks, ready_models):
                 break
     finally:
         clerk.close()
@@ -135,7 +144,7 @@ def _drain(clerk: Clerk, model: str, hooks: WaveHooks, patience: Patience) -> st
     Returns that limit. Claiming stops at once then, generating with the batch that is in flight.
     """
     # Claimed before the model is loaded: throughput counts the load.
-    clerk.open(model, window=1)
+    clerk.open(model, window=1, suspects=False)
     engine = hooks.engine(model)
     busy, began = 0.0, time.monotonic()
     window = engine.max_batch * _BATCHES_AHEAD
@@ -175,16 +184,21 @@ def _generate(
     return broken
 
 
-def _wait_for_work(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> bool:
+def _wait_for_work(
+    store: InteractionStore,
+    order: WorkOrder,
+    hooks: WaveHooks,
+    ready_models: Callable[[], Mapping[str, int]],
+) -> bool:
     """Whether something may become ready: a retry that waits, or work in other hands."""
     patiently(hooks.reclaim_dead)
     # Nothing is in flight here: what still is ours was claimed by a call whose answer was lost.
     patiently(lambda: store.hand_back(order.run_id))
     patiently(lambda: store.reclaim_expired(order.scope))
-    work = patiently(lambda: store.open_work(order.scope, order.steps, order.subject_ids))
+    work = patiently(lambda: store.open_work(order.scope, hooks.awaited(), order.subject_ids))
     if not (work.ready or work.waiting_retry or work.running_elsewhere):
         return False
-    if not work.ready:
+    if not ready_models():
         hooks.waiting(work)
-        time.sleep(_POLL_SECONDS)
+        hooks.pause(_POLL_SECONDS)
     return True

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
+from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError, ValidationErrorKind
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -24,7 +24,13 @@ _MESSAGE_CHARS = 300
 def compile_schema(schema: dict[str, Any]) -> Draft202012Validator:
     """A validator that fetches nothing and takes formats as notes. ValueError with the fault."""
     try:
-        return Draft202012Validator(schema, offline=True, validate_formats=False)
+        return Draft202012Validator(
+            schema,
+            offline=True,
+            validate_formats=False,
+            # The engine that takes linear time on any text: no model's answer can make it hang.
+            pattern_options=RegexOptions(),
+        )
     except ValidationError as error:
         if isinstance(error.kind, ValidationErrorKind.Referencing):
             raise ValueError(

@@ -110,7 +110,7 @@ def _target(reference: Any, schema: dict[str, Any], anchors: dict[str, dict[str,
     place: Any = schema
     for part in name.split("/")[1:]:
         key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(place, list) and key.isdecimal() and int(key) < len(place):
+        if isinstance(place, list) and len(key) < 10 and key.isdecimal() and int(key) < len(place):
             place = place[int(key)]
         elif isinstance(place, dict):
             place = place.get(key)

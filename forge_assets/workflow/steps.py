@@ -1,6 +1,7 @@
 """The nouns of a workflow file: a step, how it generates, what its output must be, when it runs."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,8 @@ Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"]
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 """Control characters but tab and line feed: no model can say them."""
+_MOST_PATTERN = 10_000
+"""Characters of a pattern: compiling one of a megabyte takes a minute."""
 RESERVED_STEPS = ("gate", "results")
 """Assets of every workflow beside its steps."""
 RESERVED_WORKFLOWS = ("launches", "model_weights", "monitor", "subjects")
@@ -75,20 +78,25 @@ class OutputContract(_Section):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str | None) -> str | None:
+        if len(value or "") > _MOST_PATTERN:
+            raise ValueError(f"has {len(value or ''):,} characters; at most {_MOST_PATTERN:,}")
         try:
             regex.compile(value or "")
-        except regex.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+        except RecursionError:
+            raise ValueError("is nested too deep for a regular expression; simplify it") from None
+        except (regex.error, ValueError, OverflowError, MemoryError) as error:
+            reason = str(error) or "it is too large"
+            raise ValueError(f"is no regular expression: {reason}") from None
         return value
 
     @field_validator("json_schema")
     @classmethod
     def _is_schema(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None:
-            compile_schema(value)
             fault = decoding_fault(value)
             if fault is not None:
                 raise ValueError(fault)
+            compile_schema(value)
         return value
 
     @field_validator("one_of")
@@ -98,12 +106,13 @@ class OutputContract(_Section):
             return None
         if not value:
             raise ValueError("is empty; list the texts to choose from")
+        counts = Counter(value)
         for choice in value:
             if not choice or choice != choice.strip():
                 raise ValueError(f"'{choice}' is empty or has blanks around it; remove them")
             if _CONTROL.search(choice):
                 raise ValueError(f"{choice!r} holds a control character; remove it")
-            if value.count(choice) > 1:
+            if counts[choice] > 1:
                 raise ValueError(f"'{choice}' stands here twice; remove one")
         return value
 

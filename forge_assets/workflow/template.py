@@ -15,6 +15,8 @@ from typing import Any
 
 from resources.interaction import Status, StepState
 
+_POSITION_DIGITS = 10
+"""Python refuses to read thousands of digits, and no list is that long."""
 _LITTLE = 200
 """Characters of fixed text that are not worth a word, about 50 tokens."""
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
@@ -98,7 +100,12 @@ def lookup(value: Any, path: Sequence[str]) -> tuple[Any] | None:
     for part in path:
         if isinstance(value, dict) and part in value:
             value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        elif (
+            isinstance(value, list)
+            and len(part) < _POSITION_DIGITS
+            and part.isdecimal()
+            and int(part) < len(value)
+        ):
             value = value[int(part)]
         else:
             return None

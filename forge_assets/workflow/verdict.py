@@ -9,6 +9,7 @@ from typing import Any
 from forge_assets.workflow.json_schema import mismatch
 from forge_assets.workflow.steps import OutputContract
 from resources.interaction import ErrorClass
+from resources.subject_record import MAX_DEPTH
 
 _PATTERN_SECONDS = 1.0
 """A pattern that needs longer on one output backtracks without end."""
@@ -108,7 +109,7 @@ def _check_text(text: str, contract: OutputContract) -> None:
         return
     try:
         found = contract.compiled_pattern.search(text, timeout=_PATTERN_SECONDS)
-    except TimeoutError:
+    except (TimeoutError, MemoryError, RecursionError):
         raise _ContractError(
             f"pattern '{contract.pattern}' needed more than {_PATTERN_SECONDS:g} s; simplify it"
         ) from None
@@ -126,6 +127,8 @@ def _check_json(text: str, contract: OutputContract) -> Any:
         raise _ContractError(f"no valid JSON: {fault.msg} at character {fault.pos}") from None
     except ValueError as fault:
         raise _ContractError(f"no valid JSON: {fault}") from None
+    if _deeper_than(value, MAX_DEPTH):
+        raise _ContractError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
     try:
         violation = mismatch(contract.validator, value)
     except UnicodeError:
@@ -135,6 +138,21 @@ def _check_json(text: str, contract: OutputContract) -> Any:
     if violation:
         raise _ContractError(violation)
     return value
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Level by level: what keeps and shows the value later goes down by recursion."""
+    level = [value]
+    for _ in range(levels + 1):
+        level = [
+            part
+            for one in level
+            if isinstance(one, dict | list)
+            for part in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _finite(digits: str) -> float:

@@ -63,6 +63,9 @@ class ModelCache:
         self._cache_dir = cache_dir
         self._budget = budget
         self._lock = RLock()
+        self._servers: _Engines = OrderedDict()
+        self._server_lock = RLock()
+        """Its own: who asks a server does not wait for a model that is being loaded here."""
         self._engines: _Engines = OrderedDict()
         self._parked: _Engines = OrderedDict()
         self._needs: dict[_Key, MemoryNeed] = {}
@@ -75,6 +78,8 @@ class ModelCache:
         ``later``: models that will be needed after it, the next one first. When one must leave, it
         is one that will not be needed, else the one that is needed last.
         """
+        if config.served:
+            return self._server(model_key, config)
         with self._lock:
             held = self._engines.get((model_key, config))
             if held is not None:
@@ -123,20 +128,18 @@ class ModelCache:
 
     def resident(self) -> list[str]:
         """Keys of the models on their devices, least recently used first."""
-        with self._lock:
-            return [key for key, _ in self._engines]
+        with self._lock, self._server_lock:
+            return [key for key, _ in [*self._servers, *self._engines]]
 
     def close(self) -> None:
         """Unload everything."""
-        with self._lock:
-            for engines in (self._engines, self._parked):
+        with self._lock, self._server_lock:
+            for engines in (self._engines, self._parked, self._servers):
                 while engines:
                     engines.popitem()[1].engine.close()
 
     def _load(self, model_key: str, config: ModelConfig, later: Sequence[str]) -> Engine:
         start = time.perf_counter()
-        if config.served:
-            return self._connect(model_key, config, start)
         weights = ensure_weights(config.source, self._cache_dir, config.revision, model_key)
         self._make_room(self._need((model_key, config), weights), config, later)
         engine = self._open(model_key, config, weights, later)
@@ -168,18 +171,16 @@ class ModelCache:
             self._needs[key] = memory_need(weights, key[1], _width(key[1]), on_gpu)
         return self._needs[key]
 
-    def _connect(self, model_key: str, config: ModelConfig, start: float) -> Engine:
-        engine = connect_engine(model_key, config)
-        load = ModelLoad(
-            model=model_key,
-            seconds=time.perf_counter() - start,
-            bytes=0,
-            tier=SERVER,
-            dtype=engine.dtype.name,
-            dtype_reason=engine.dtype.reason,
-            sha256="",
-        )
-        return self._hold(config, engine, load)
+    def _server(self, model_key: str, config: ModelConfig) -> Engine:
+        with self._server_lock:
+            held = self._servers.get((model_key, config))
+            if held is None:
+                start = time.perf_counter()
+                engine = connect_engine(model_key, config)
+                load = _connection(model_key, engine, time.perf_counter() - start)
+                held = self._servers[model_key, config] = _Held(engine, load)
+                self._note(load)
+            return held.engine
 
     def _resume(
         self, model_key: str, config: ModelConfig, parked: "_Held", later: Sequence[str]
@@ -196,12 +197,15 @@ class ModelCache:
 
     def _hold(self, config: ModelConfig, engine: Engine, load: ModelLoad) -> Engine:
         self._engines[load.model, config] = _Held(engine, load)
+        self._note(load)
+        return engine
+
+    def _note(self, load: ModelLoad) -> None:
         self.loads.append(load)
         _log.info(
             "loaded %s: %s (%s), %.0f MB in %.1f s from %s",
             *(load.model, load.dtype, load.dtype_reason, load.bytes / 1e6, load.seconds, load.tier),
         )
-        return engine
 
     def _make_room(self, need: MemoryNeed, config: ModelConfig, later: Sequence[str]) -> None:
         """Evict until it fits into the budget, or into the device's free memory.
@@ -227,12 +231,8 @@ class ModelCache:
         return need.total <= free_memory(str(device))
 
     def _leavable(self, device: "torch.device") -> "list[_Key]":
-        """Models whose leaving would free memory of the device: a server's takes none here."""
-        return [
-            key
-            for key in self._engines
-            if not key[1].served and choose_device(key[1].device) == device
-        ]
+        """Models whose leaving would free memory of the device."""
+        return [key for key in self._engines if choose_device(key[1].device) == device]
 
     def _evict(self, later: Sequence[str], device: "torch.device") -> None:
         key = farthest(self._leavable(device), later)
@@ -275,6 +275,18 @@ def _load_of(model_key: str, engine: Engine, weights: WeightsInfo, seconds: floa
         dtype=engine.dtype.name,
         dtype_reason=engine.dtype.reason,
         sha256=weights.sha256,
+    )
+
+
+def _connection(model_key: str, engine: Engine, seconds: float) -> ModelLoad:
+    return ModelLoad(
+        model=model_key,
+        seconds=seconds,
+        bytes=0,
+        tier=SERVER,
+        dtype=engine.dtype.name,
+        dtype_reason=engine.dtype.reason,
+        sha256="",
     )
 
 

@@ -16,6 +16,8 @@ from pydantic import (
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 EngineName = Literal["auto", "transformers", "vllm", "openai_http"]
 
+_MOST_NAME = 255
+_REVISION = re.compile(r"[A-Za-z0-9][\w./+-]*")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -65,6 +67,8 @@ class ModelConfig(BaseModel):
         stripped = value.strip()
         if not stripped.isprintable():
             raise ValueError("holds control characters; write the name alone")
+        if any(len(part.encode()) > _MOST_NAME for part in stripped.split("/")):
+            raise ValueError(f"holds a name of over {_MOST_NAME} bytes, which no file has")
         if not stripped:
             raise ValueError("is empty; name package:NAME, a .gguf file, a folder or org/name")
         return stripped
@@ -87,6 +91,14 @@ class ModelConfig(BaseModel):
             raise ValueError(
                 "means nothing with engine: openai_http, the server decides; remove it"
             )
+        return value
+
+    @field_validator("revision")
+    @classmethod
+    def _inside_its_folder(cls, value: str | None) -> str | None:
+        # The hub's cache names folders and files by it.
+        if value is not None and (not _REVISION.fullmatch(value) or ".." in value):
+            raise ValueError("is no branch, tag or commit; copy its name from the hub")
         return value
 
     @field_validator("url")

@@ -39,6 +39,9 @@ def test_each_model_is_loaded_once(
         waiting=lambda work: None,
         reclaim_dead=lambda: 0,
         group_wait=600.0,
+        awaited=lambda: stage.order().steps,
+        moved=lambda: None,
+        pause=lambda seconds: None,
     )
     outcome = run_wave(stage.store, stage.order(), hooks)
     assert outcome.tally.finished == 7 * len(MODELS)

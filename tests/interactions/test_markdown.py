@@ -3,7 +3,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from forge_assets.interactions.markdown import code, fence, listing, table, visible
+from forge_assets.interactions.markdown import code, fence, listing, table
+from resources.plain_text import visible
 
 PARSER = MarkdownIt("commonmark").enable("table")
 TEXTS = st.text(alphabet=st.sampled_from("`~| \n\t\\<a#*-_[]\x1b\r\u202e"), max_size=40)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 import pytest
 from markdown_it import MarkdownIt
 
-from forge_assets.interactions.markdown import visible
 from forge_assets.interactions.trace import interaction_markdown, subject_markdown, trace_json
 from resources.database import create_engine
 from resources.interaction_store import InteractionStore
+from resources.plain_text import visible
 from resources.store_types import SubjectTrace
 from resources.subject_record import subject_record
 from tests.interactions.worked_stage import (

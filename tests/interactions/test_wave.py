@@ -1,5 +1,6 @@
 """The wave on a real store: order, retries, limits, and what is left when it is stopped."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -78,7 +79,12 @@ class Stage:
         return replace(WorkOrder(self.scope, self.workflow, RUN, steps), **changes)  # type: ignore[arg-type]
 
     def run(self, **changes: object) -> WaveOutcome:
-        hooks = WaveHooks(
+        order = self.order(**changes)
+        hooks = replace(self.hooks(), awaited=lambda: order.steps)
+        return run_wave(self.store, order, hooks)
+
+    def hooks(self) -> WaveHooks:
+        return WaveHooks(
             engine=self.load,
             last_batches=lambda model: nullcontext(),
             left=lambda model, made, seconds: self.residencies.append((model, made)),
@@ -89,8 +95,10 @@ class Stage:
             waiting=lambda work: None,
             reclaim_dead=lambda: 0,
             group_wait=self.group_wait,
+            awaited=lambda: self.order().steps,
+            moved=lambda: None,
+            pause=time.sleep,
         )
-        return run_wave(self.store, self.order(**changes), hooks)
 
     def load(self, model: str) -> Echo:
         if model not in self.loaded:

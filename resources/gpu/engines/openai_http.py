@@ -38,7 +38,7 @@ Put = Callable[[Completion | None], None]
 
 
 class OpenAIHttpEngine:
-    """One model at a server. ``generate`` is called by one thread at a time, ``check`` by any."""
+    """One model at a server. Any thread may call; together they keep to what the server takes."""
 
     def __init__(
         self, config: ModelConfig, model_key: str = "?", patience: Patience | None = None
@@ -53,6 +53,8 @@ class OpenAIHttpEngine:
         self._name = f"{model_key}-{uuid.uuid4().hex[:8]}"
         self._volleys = itertools.count(1)
         self._grammars_refused: set[str] = set()
+        self._running: set[asyncio.Task[None]] = set()
+        """Requests of all callers; touched in the loop alone, like the limit."""
         self._not_before = 0.0
         """Until then (time.monotonic) the server wants no requests."""
         _log.info("%s", self._server.wait_for_model(self._patience))
@@ -114,10 +116,11 @@ class OpenAIHttpEngine:
     async def _answer_all(self, rows: Sequence[GenerationRequest], put: Put) -> None:
         """Puts every row's completion, then None."""
         waiting = deque(rows)
-        running: set[asyncio.Task[None]] = set()
+        running = self._running
         try:
             async with asyncio.TaskGroup() as tasks:
-                self._limit.begin()
+                if not running:
+                    self._limit.begin()
                 while waiting:
                     # A volley is what goes out at one limit: the unit in which a run is cut short.
                     volley = f"{self._name}-{next(self._volleys)}"

@@ -1,0 +1,37 @@
+"""How many interactions a run may work on, over all its workers."""
+
+import threading
+from collections.abc import Collection
+
+MAX_WORKERS = 64
+"""Of one run; each may hold two connections of the database for a moment."""
+
+
+class Budget:
+    """Counts interactions, not attempts. ``limit`` None is no limit."""
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._seen: set[int] = set()
+        self._reserved = 0
+
+    @property
+    def spent(self) -> bool:
+        with self._lock:
+            return self._limit is not None and len(self._seen) >= self._limit
+
+    def reserve(self, want: int) -> int:
+        """How many may be claimed now, up to ``want``; ``claimed`` must follow."""
+        with self._lock:
+            if self._limit is not None:
+                want = max(0, min(want, self._limit - len(self._seen) - self._reserved))
+            self._reserved += want
+            return want
+
+    def claimed(self, reserved: int, ids: Collection[int]) -> None:
+        """What a reservation came to: it may be less, and a retry was counted before."""
+        with self._lock:
+            self._reserved -= reserved
+            if self._limit is not None:
+                self._seen.update(ids)

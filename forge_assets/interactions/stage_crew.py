@@ -1,0 +1,128 @@
+"""Who works on a stage: one worker for the models of this machine, several for those of servers."""
+
+import os
+import socket
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from forge_assets.interactions.clerk import Tally, WorkOrder
+from forge_assets.interactions.crew import Crew, Worker
+from forge_assets.interactions.progress import Progress
+from forge_assets.interactions.stage_models import StageModels
+from forge_assets.interactions.wave import WaveHooks, WaveOutcome
+from forge_assets.project import WorkflowPlan
+from forge_assets.stages import Stage
+from resources.interaction_store import EndState, InteractionStore, StageScope
+
+T = TypeVar("T")
+
+SERVER_WORKERS = 5
+"""Unless the stage or the command says otherwise."""
+
+
+def shares(plan: WorkflowPlan, steps: Collection[str], workers: int) -> list[frozenset[str]]:
+    """The steps of each worker.
+
+    The models of this machine are one worker's: a device does one batch at a time, and several
+    claimers would only make its batches smaller. ``workers`` share what servers do.
+    """
+    models = plan.project.config.models
+    chosen = [step for step in plan.ordered if step.name in steps]
+    served = frozenset(step.name for step in chosen if models[step.model].served)
+    local = frozenset(steps) - served
+    return ([local] if local else []) + [served] * (workers if served else 0)
+
+
+def worker_count(stage: Stage, asked: int | None) -> int:
+    """Of the workers for servers: as the command says, else the stage, else the default."""
+    return asked or stage.workers or SERVER_WORKERS
+
+
+class StageCrew:
+    """Makes the workers of one run and has them work."""
+
+    def __init__(
+        self,
+        store: InteractionStore,
+        order: WorkOrder,
+        models: StageModels,
+        progress: Progress,
+        say: Callable[[str], None],
+        *,
+        heartbeat: Callable[[], None],
+        breach: Callable[[], str | None],
+        reclaim_dead: Callable[[], int],
+        group_wait: float,
+    ) -> None:
+        self._store = store
+        self._order = order
+        self._models = models
+        self._progress = progress
+        self._heartbeat = heartbeat
+        self._breach = breach
+        self._reclaim_dead = reclaim_dead
+        self._group_wait = group_wait
+        self._crew = Crew(store, order.max_interactions, say)
+
+    def work(self, shares: Collection[frozenset[str]]) -> WaveOutcome:
+        """One worker for each share of the steps."""
+        workers = [self._worker(n, steps) for n, steps in enumerate(shares, start=1)]
+        return self._crew.run(workers)
+
+    def _worker(self, number: int, steps: frozenset[str]) -> Worker:
+        """The first works under the run's own id; each other is a run of its own in the store, so
+        that its leases and its working time are its own."""
+        order, ended = replace(self._order, steps=steps), _nothing
+        if number > 1:
+            order = replace(order, run_id=f"{order.run_id}/{number}")
+            register(self._store, order.run_id, order.scope)
+            ended = partial(self._end, order.run_id)
+        worker = Worker(order, self._hooks(), ended)
+        worker.hooks = replace(worker.hooks, progress=partial(self._tell, worker))
+        return worker
+
+    def _hooks(self) -> WaveHooks:
+        crew = self._crew
+        return WaveHooks(
+            engine=self._models.engine,
+            last_batches=self._models.last_batches,
+            left=self._models.left,
+            resident=self._models.resident,
+            heartbeat=self._one_at_a_time(self._heartbeat),
+            breach=lambda: self._breach() or crew.stopping(),
+            progress=self._progress,
+            waiting=self._progress.waiting,
+            reclaim_dead=self._one_at_a_time(self._reclaim_dead),
+            group_wait=self._group_wait,
+            awaited=crew.awaited,
+            moved=crew.moved,
+            pause=crew.pause,
+            budget=crew.budget,
+        )
+
+    def _one_at_a_time(self, call: Callable[[], T]) -> Callable[[], T]:
+        def guarded() -> T:
+            with self._crew.turn:
+                return call()
+
+        return guarded
+
+    def _tell(self, worker: Worker, model: str, tally: Tally) -> None:
+        worker.tally = tally
+        with self._crew.turn:
+            self._progress(model, self._crew.tally())
+
+    def _end(self, run_id: str, error: str | None) -> None:
+        state: EndState = "finished" if error is None else "failed"
+        self._store.end_run(run_id, self._order.scope, state, error)
+
+
+def register(store: InteractionStore, run_id: str, scope: StageScope) -> None:
+    """Writes the row of a run of this process."""
+    store.register_run(run_id, scope, pid=os.getpid(), host=socket.gethostname())
+
+
+def _nothing(error: str | None) -> None:
+    """The run's own row is closed by the run."""
