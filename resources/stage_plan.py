@@ -39,18 +39,15 @@ _LIVE = f"""
 SELECT count(*) FILTER (WHERE x.current) AS current,
        array_agg(DISTINCT x.subject_id) FILTER (WHERE NOT x.current) AS outdated
 FROM (
-    SELECT i.subject_id, p.name IS NOT NULL AND i.content_hash = s.content_hash AS current
+    SELECT i.subject_id, p.name IS NOT NULL AND NOT i.old_text AS current
     FROM forge.interactions i
-    JOIN forge.subjects s ON s.id = i.subject_id
     LEFT JOIN {_PLANNED} ON p.name = i.step AND p.version = i.version
     WHERE {IN_SCOPE}
 ) x"""
 
 _OUTDATED = f"""
-    i.workflow = :workflow AND NOT EXISTS (
-        SELECT FROM forge.subjects s, {_PLANNED}
-        WHERE s.id = i.subject_id AND s.content_hash = i.content_hash
-          AND p.name = i.step AND p.version = i.version)"""
+    i.workflow = :workflow AND (i.old_text OR NOT EXISTS (
+        SELECT FROM {_PLANNED} WHERE p.name = i.step AND p.version = i.version))"""
 
 _CREATE = """
 INSERT INTO forge.interactions
@@ -115,6 +112,7 @@ class StagePlanner(StoreBase):
             ]
             if rows:
                 connection.execute(sa.insert(schema.stages), rows)
+                refresh_statistics(connection, "forge.stages", len(rows))
             rebuild_tallies(connection, dataset)
 
     def plan_stage(

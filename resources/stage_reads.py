@@ -18,7 +18,8 @@ EXCERPT_CHARACTERS = 300
 # What the stages hold is added up from the tallies. A stage's runs are those that own one of its
 # current results. Runs that overlap in time are one stretch of work; the speed is that of the
 # stretch that made the most. A run on another partition, from before the stages were cut anew,
-# counts with all that it made.
+# counts with all that it made. Ordinals have no gaps: where the rows are as many as they should be,
+# so are the subjects, and nothing needs to be counted.
 _STAGES = """
 WITH v AS (
     SELECT key AS step, value AS version FROM json_each_text(CAST(:versions AS json))
@@ -32,8 +33,8 @@ WITH v AS (
     LEFT JOIN v ON v.step = t.step AND v.version = t.version
     WHERE t.dataset = :dataset AND t.workflow = :workflow {only_tallies}
     GROUP BY 1, 2, 3, 4
-), counted AS (
-    SELECT x.stage,
+), counted AS MATERIALIZED (
+    SELECT x.stage, sum(x.n) FILTER (WHERE x.current) AS current,
            sum(x.n) FILTER (WHERE x.current AND x.status = 'pending') AS pending,
            sum(x.n) FILTER (WHERE x.current AND x.status = 'running') AS running,
            sum(x.n) FILTER (WHERE x.current AND x.status = 'completed') AS completed,
@@ -61,16 +62,20 @@ WITH v AS (
     FROM (SELECT r.stage, unnest(range_agg(r.span)) AS span FROM r GROUP BY r.stage) x
     JOIN r ON r.stage = x.stage AND r.span <@ x.span
     GROUP BY x.stage, x.span
-), stretch AS (
+), stretch AS MATERIALIZED (
     SELECT DISTINCT ON (x.stage) x.stage, x.results,
            extract(epoch FROM upper(x.span) - lower(x.span)) AS seconds
     FROM stretches x ORDER BY x.stage, x.results DESC, lower(x.span) DESC
-), worked AS (
+), worked AS MATERIALIZED (
     SELECT r.stage, min(r.first_claim) AS first_claim, max(r.last_commit) AS last_commit,
            sum((SELECT count(*) FROM forge.model_loads l WHERE l.run_id = r.run_id)) AS model_loads
     FROM r GROUP BY r.stage
 )
-SELECT st.partition, st.first, st.end, sub.subjects,
+SELECT st.partition, st.first, st.end,
+       CASE WHEN place.subjects * :steps = coalesce(c.current, 0) THEN place.subjects ELSE (
+           SELECT count(*) FROM forge.subjects s
+           WHERE s.dataset = :dataset AND s.ordinal >= st.first AND s.ordinal < st.end
+       ) END AS subjects,
        coalesce(c.pending, 0) AS pending, coalesce(c.running, 0) AS running,
        coalesce(c.completed, 0) AS completed, coalesce(c.rejected, 0) AS rejected,
        coalesce(c.failed, 0) AS failed, coalesce(c.skipped, 0) AS skipped,
@@ -78,10 +83,12 @@ SELECT st.partition, st.first, st.end, sub.subjects,
        w.first_claim, w.last_commit, coalesce(w.model_loads, 0) AS model_loads,
        coalesce(s.seconds, 0) AS working_seconds, coalesce(s.results, 0) AS worked
 FROM st
+CROSS JOIN (
+    SELECT coalesce(max(s.ordinal) + 1, 0) AS end FROM forge.subjects s WHERE s.dataset = :dataset
+) subjects
 CROSS JOIN LATERAL (
-    SELECT count(*) AS subjects FROM forge.subjects s
-    WHERE s.dataset = :dataset AND s.ordinal >= st.first AND s.ordinal < st.end
-) sub
+    SELECT greatest(least(st.end, subjects.end) - st.first, 0) AS subjects
+) place
 LEFT JOIN counted c ON c.stage = st.first
 LEFT JOIN worked w ON w.stage = st.first
 LEFT JOIN stretch s ON s.stage = st.first
@@ -195,7 +202,10 @@ class StageReads(StoreBase):
             stages = [_stage(dict(row), len(step_versions)) for row in rows]
             finished = _finished(connection, stages, values)
         return [
-            replace(stage, finished_subjects=finished.get(stage.partition, 0)) for stage in stages
+            replace(stage, finished_subjects=finished[stage.partition])
+            if stage.partition in finished
+            else stage
+            for stage in stages
         ]
 
     def step_counts(self, scope: StageScope) -> list[StepCounts]:
@@ -279,8 +289,9 @@ _STATUSES = ("pending", "running", "completed", "rejected", "failed", "skipped")
 
 
 def _stage(row: Mapping[str, Any], steps: int) -> StageCounts:
-    """Without the finished subjects, which not every stage has to count."""
+    """Without the finished subjects of a stage that is partly done: they have to be looked for."""
     current = {name: int(row[name]) for name in _STATUSES}
+    ended = sum(current.values()) - current["pending"] - current["running"]
     return StageCounts(
         **current,
         partition=row["partition"],
@@ -290,6 +301,7 @@ def _stage(row: Mapping[str, Any], steps: int) -> StageCounts:
         steps=steps,
         missing=row["subjects"] * steps - sum(current.values()),
         stale=int(row["stale"]),
+        finished_subjects=row["subjects"] if ended == row["subjects"] * steps else 0,
         working_seconds=float(row["working_seconds"]),
         worked=int(row["worked"]),
         first_claim=row["first_claim"],
@@ -301,8 +313,8 @@ def _stage(row: Mapping[str, Any], steps: int) -> StageCounts:
 def _finished(
     connection: sa.Connection, stages: Collection[StageCounts], values: Mapping[str, Any]
 ) -> dict[str, int]:
-    """How many subjects have all steps ended, by stage."""
-    finished = {row.partition: row.subjects for row in stages if row.ended == _expected(row)}
+    """How many subjects have all steps ended, of the stages that are partly done."""
+    finished: dict[str, int] = {}
     partly = [row for row in stages if 0 < row.ended < _expected(row)]
     few_open = [row for row in partly if not (row.missing or row.stale) and _open(row) < row.ended]
     if few_open:

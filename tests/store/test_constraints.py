@@ -1,6 +1,6 @@
 """What the database itself refuses, whoever writes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 import sqlalchemy as sa
@@ -8,6 +8,23 @@ import sqlalchemy as sa
 from resources.database import create_engine
 from resources.interaction_store import InteractionStore
 from tests.store.workshop import claim, execute, fetch, prepare
+
+WHOLE = {
+    "status": "'completed'",
+    "output": "''",
+    "finished_at": "now()",
+    "ready": "true",
+    "attempts": "1",
+    "claims": "1",
+    "run_id": "'r'",
+    "finished_token": "1",
+}
+"""What a model answered."""
+
+
+def changes(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{column} = {value}" for column, value in values.items())
+
 
 # Each touches one row that is pending and not ready (a step below the root).
 REFUSED = {
@@ -36,6 +53,15 @@ REFUSED = {
         "status = 'running', ready = true, token = 1, run_id = 'r', lease_until = now(),"
         " superseded_at = now()"
     ),
+    "an attempt that nobody claimed": "attempts = 1",
+    "an answer without a token": changes(WHOLE | {"finished_token": "NULL"}),
+    "an answer without a run": changes(WHOLE | {"run_id": "NULL"}),
+    "an answer without an attempt": changes(WHOLE | {"attempts": "0"}),
+    "an answer of what was not ready": changes(WHOLE | {"ready": "false"}),
+    "skipped though it was ready": (
+        "status = 'skipped', skip_kind = 'branch', skip_reason = 'x', finished_at = now(),"
+        " ready = true"
+    ),
 }
 WAITING = "(SELECT min(id) FROM forge.interactions WHERE NOT ready)"
 
@@ -55,15 +81,16 @@ def test_impossible_rows_are_refused(engine: sa.Engine, change: str) -> None:
 
 
 def test_the_same_rows_made_whole_are_taken(engine: sa.Engine) -> None:
+    row = fetch(engine, f"SELECT {WAITING} AS id")[0]["id"]
     for change in (
         "status = 'running', ready = true, token = 1, run_id = 'r', lease_until = now()",
         "status = 'pending', ready = false, token = NULL, lease_until = NULL, retry_at = now()",
-        "retry_at = NULL, status = 'completed', output = '', finished_at = now()",
+        f"retry_at = NULL, {changes(WHOLE)}",
         "status = 'rejected', error_class = 'contract'",
-        "status = 'skipped', skip_kind = 'branch', skip_reason = 'x'",
+        "status = 'skipped', skip_kind = 'branch', skip_reason = 'x', ready = false",
         "status = 'pending', skip_kind = NULL, skip_reason = NULL, finished_at = NULL",
     ):
-        assert execute(engine, f"UPDATE forge.interactions SET {change} WHERE id = {WAITING}") == 1
+        assert execute(engine, f"UPDATE forge.interactions SET {change} WHERE id = {row}") == 1
 
 
 def test_one_live_row_for_a_subject_and_step(engine: sa.Engine) -> None:
@@ -75,6 +102,18 @@ def test_one_live_row_for_a_subject_and_step(engine: sa.Engine) -> None:
     with pytest.raises(sa.exc.IntegrityError, match="interactions_live"):
         execute(engine, copy.format(superseded="NULL"))
     assert execute(engine, copy.format(superseded="now()")) == 1
+
+
+@pytest.mark.parametrize("moment", ["NULL", "now()"])
+def test_what_was_superseded_stays_so(engine: sa.Engine, moment: str) -> None:
+    """Also while no other row has taken its place."""
+    row = "(SELECT max(id) FROM forge.interactions WHERE step = 'results')"
+    change = f"UPDATE forge.interactions SET superseded_at = {{}} WHERE id = {row}"
+    with engine.connect() as connection, connection.begin() as transaction:
+        connection.execute(sa.text(change.format("now()")))
+        with pytest.raises(sa.exc.IntegrityError, match="was superseded and stays so"):
+            connection.execute(sa.text(change.format(moment)))
+        transaction.rollback()
 
 
 @pytest.mark.parametrize("table", ["interaction_events", "launch_events"])
