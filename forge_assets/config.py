@@ -281,21 +281,25 @@ def _workflow_paths(
     for position, pattern in enumerate(patterns):
         location: Location = ("workflows", position)
         place = _expanded(document, location, pattern)
-        if set(pattern) & set("*?["):
-            start = Path(place.anchor) if place.is_absolute() else folder
-            try:
-                matches = sorted(start.glob(str(place.relative_to(place.anchor))))
-            except ValueError as error:
-                message = f"'{pattern}' is no file pattern: {error}"
-                raise document.error(location, message) from None
-        else:
-            matches = [folder / place] if (folder / place).exists() else []
+        try:
+            matches = _matches(place, folder)
+        except (OSError, ValueError) as error:
+            message = f"'{pattern}' is no file pattern: {error}"
+            raise document.error(location, message) from None
         if not matches:
             message = f"there is no file '{pattern}'; correct the path, relative to this file"
             raise document.error(location, message)
         for match in matches:
             found.setdefault(match.resolve(), match)
     return tuple(found.values())
+
+
+def _matches(place: Path, folder: Path) -> list[Path]:
+    """The files that a path or pattern names. OSError for a name that no file system takes."""
+    if set(str(place)) & set("*?["):
+        start = Path(place.anchor) if place.is_absolute() else folder
+        return sorted(start.glob(str(place.relative_to(place.anchor))))
+    return [folder / place] if (folder / place).exists() else []
 
 
 def _resolved_subjects(
@@ -345,8 +349,12 @@ def _resolved_model(
     if model.source.startswith("package:") or source.is_absolute():
         return model
     is_path = model.source.startswith((".", "~")) or source.suffix == ".gguf"
-    if is_path or (folder / source).exists():
-        return model.model_copy(update={"source": str(folder / source)})
+    try:
+        if is_path or (folder / source).exists():
+            return model.model_copy(update={"source": str(folder / source)})
+    except (OSError, ValueError) as error:
+        message = f"is no path: {error}"
+        raise document.error(("models", key, "source"), message) from None
     return model
 
 

@@ -25,7 +25,7 @@ _MOST_BYTES = 1_000_000
 _MOST_LEVELS = 100
 """Far below the nesting at which what reads the values gives up."""
 _MERGE = "tag:yaml.org,2002:merge"
-_SHAPES = {"map": "mapping", "seq": "sequence"}
+_SHAPES = {"map": yaml.MappingNode, "seq": yaml.SequenceNode}
 
 _PLAIN_TAGS = {
     f"tag:yaml.org,2002:{name}": name
@@ -157,7 +157,7 @@ class _Reader:
         tag = node.tag.removeprefix("tag:yaml.org,2002:")
         if node.tag not in _PLAIN_TAGS and node.tag != _MERGE:
             raise self._error(node, location, f"unknown tag '{tag}'; put the value in quotes")
-        if _SHAPES.get(tag, "scalar") != node.id:
+        if not isinstance(node, _SHAPES.get(tag, yaml.ScalarNode)):
             raise self._error(node, location, f"the tag '{tag}' does not fit; remove it")
         with self._opened(node, location):
             return self._construct(node, location)

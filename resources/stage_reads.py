@@ -109,20 +109,6 @@ CROSS JOIN LATERAL (
 WHERE st.dataset = :dataset AND st.partition = ANY(CAST(:partitions AS text[]))
 GROUP BY st.partition"""
 
-# Where no row is missing or stale, a subject is finished unless it has an open one; that is quicker
-# to say when less is open than has ended.
-_OPEN_SUBJECTS = """
-SELECT st.partition, count(*) AS subjects
-FROM forge.stages st
-CROSS JOIN LATERAL (
-    SELECT DISTINCT i.ordinal FROM forge.interactions i
-    WHERE i.dataset = st.dataset AND i.workflow = :workflow AND i.superseded_at IS NULL
-      AND i.ordinal >= st.ordinal_from AND i.ordinal < st.ordinal_to
-      AND i.status IN ('pending', 'running')
-) open
-WHERE st.dataset = :dataset AND st.partition = ANY(CAST(:partitions AS text[]))
-GROUP BY st.partition"""
-
 _TALLY = f"""
 SELECT {{columns}},
        count(*) FILTER (WHERE i.status = 'pending') AS pending,
@@ -314,22 +300,11 @@ def _finished(
     connection: sa.Connection, stages: Collection[StageCounts], values: Mapping[str, Any]
 ) -> dict[str, int]:
     """How many subjects have all steps ended, of the stages that are partly done."""
-    finished: dict[str, int] = {}
-    partly = [row for row in stages if 0 < row.ended < _expected(row)]
-    few_open = [row for row in partly if not (row.missing or row.stale) and _open(row) < row.ended]
-    if few_open:
-        names = [row.partition for row in few_open]
-        rows = connection.execute(sa.text(_OPEN_SUBJECTS), {**values, "partitions": names})
-        left = {row.partition: row.subjects for row in rows}
-        finished |= {row.partition: row.subjects - left.get(row.partition, 0) for row in few_open}
-    if names := [row.partition for row in partly if row.partition not in finished]:
-        rows = connection.execute(sa.text(_FINISHED), {**values, "partitions": names})
-        finished |= {row.partition: row.subjects for row in rows}
-    return finished
-
-
-def _open(stage: StageCounts) -> int:
-    return stage.pending + stage.running
+    partly = [row.partition for row in stages if 0 < row.ended < _expected(row)]
+    if not partly:
+        return {}
+    rows = connection.execute(sa.text(_FINISHED), {**values, "partitions": partly})
+    return {row.partition: row.subjects for row in rows}
 
 
 def _expected(stage: StageCounts) -> int:

@@ -132,13 +132,6 @@ interactions = sa.Table(
         "id",
         postgresql_where=sa.text("superseded_at IS NULL AND ready AND status = 'pending'"),
     ),
-    sa.Index(
-        "interactions_open",
-        "dataset",
-        "workflow",
-        "ordinal",
-        postgresql_where=sa.text("superseded_at IS NULL AND status IN ('pending', 'running')"),
-    ),
     sa.Index("interactions_leases", "run_id", postgresql_where=sa.text("status = 'running'")),
     sa.Index(
         "interactions_history",

@@ -47,7 +47,7 @@ def test_the_shipped_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 def test_the_shipped_file_writes_out_the_defaults(load: Load) -> None:
     shipped, smallest = load_config(project_root() / "forge.yaml"), load(SMALLEST)
-    for name in ("stages", "batches", "thresholds", "preflight", "gate_wait"):
+    for name in ("stages", "batches", "thresholds", "preflight", "retention", "gate_wait"):
         assert getattr(shipped, name) == getattr(smallest, name)
     assert [(stage.key, stage.subjects) for stage in smallest.stages] == [
         ("canary-10", 10),

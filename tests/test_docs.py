@@ -337,6 +337,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "batches": config.BatchSpec,
     "thresholds": config.Thresholds,
     "preflight": config.PreflightLimits,
+    "retention": config.Retention,
 }
 
 

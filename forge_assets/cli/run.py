@@ -13,6 +13,7 @@ from forge_assets.stages import Stage
 from resources.errors import ConfigurationError, Refusal
 from resources.interaction import Status
 from resources.interaction_store import InteractionStore
+from resources.plain_text import visible
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def _materialize_and_tell(
         _tell(f"{stage.key} {row['verdict']}: stopped; the same command goes on where it stopped")
         return INTERRUPTED
     if ended.sentence:
-        print(f"forge: {ended.sentence}", file=sys.stderr)  # noqa: T201
+        _tell(f"forge: {ended.sentence}")
         if ended.checks and not as_json:
             _why(plan, stage)
         return ended.exit_code
@@ -236,4 +237,4 @@ def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(visible(line), file=sys.stderr, flush=True)  # noqa: T201

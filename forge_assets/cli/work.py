@@ -13,6 +13,7 @@ from forge_assets.interactions.stage_run import Limited, StageRun
 from resources.errors import ForgeError, Refusal
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import InteractionStore
+from resources.plain_text import visible
 
 
 def join_stage(workflow: str | None, stage_key: str, workers: int | None, as_json: bool) -> int:
@@ -73,4 +74,4 @@ def _terminable() -> Iterator[None]:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(visible(line), file=sys.stderr, flush=True)  # noqa: T201

@@ -155,12 +155,14 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from forge_assets.interactions import checks
+        from forge_assets.interactions.forgetting import forget
         from forge_assets.interactions.results import write_results
 
         with one_sentence(), stage_run(plan, context) as run:
             written = write_results(run)
             outcomes = checks.results_checks(run)
             run.leave("finished")
+            forget(run)
             yield written
             for check in outcomes:
                 mark = "passed" if check.passed else "FAILED"

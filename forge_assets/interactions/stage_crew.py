@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 from forge_assets.interactions.clerk import Tally, WorkOrder
@@ -64,6 +65,7 @@ class StageCrew:
         self._breach = breach
         self._reclaim_dead = reclaim_dead
         self._group_wait = group_wait
+        self._telling = Lock()
         self._crew = Crew(store, order.max_interactions, say)
 
     def work(self, shares: Collection[frozenset[str]]) -> WaveOutcome:
@@ -111,7 +113,8 @@ class StageCrew:
 
     def _tell(self, worker: Worker, model: str, tally: Tally) -> None:
         worker.tally = tally
-        with self._crew.turn:
+        # Not the turn: an engine must not wait for another worker's heartbeat.
+        with self._telling:
             self._progress(model, self._crew.tally())
 
     def _end(self, run_id: str, error: str | None) -> None:

@@ -42,8 +42,16 @@ def compile_schema(schema: dict[str, Any]) -> Draft202012Validator:
         raise ValueError(f"is no JSON schema: {error}") from None
 
 
-def mismatch(validator: Draft202012Validator, value: Any) -> str | None:
-    """What the schema does not allow in this value, or None. ValueError: it cannot be checked."""
+def mismatch(validator: Draft202012Validator, value: Any, many_reasons: bool = False) -> str | None:
+    """What the schema does not allow in this value, or None. ValueError: it cannot be checked.
+
+    ``many_reasons``: say only that it does not fit. Where alternatives hold alternatives, why each
+    of them was not taken doubles with every level of the value: gigabytes after fifteen.
+    """
+    if validator.is_valid(value):
+        return None
+    if many_reasons:
+        return "does not fit the json_schema"
     error = _most_telling(validator.iter_errors(value))
     return _sentence(error) if error is not None else None
 

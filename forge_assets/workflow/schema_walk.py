@@ -1,13 +1,14 @@
 """Schemas that no model can be held to, found by walking their parts before anything runs."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 from urllib.parse import unquote
 
 _DATA = frozenset({"const", "enum", "default", "examples"})
 """Keywords whose values are no schemas."""
+_MOST_CHECKS = 10_000
 _REFERENCES = ("$ref", "$dynamicRef")
 _SAME_VALUE_LISTS = ("allOf", "anyOf", "oneOf")
 _SAME_VALUE = ("not", "if", "then", "else")
@@ -34,7 +35,26 @@ def decoding_fault(schema: dict[str, Any]) -> str | None:
             f"the $ref '{circle}' leads back to itself without going into a property or an item,"
             " so it never ends; remove it"
         )
+    if _checks_of_one_value(schema) > _MOST_CHECKS:
+        return f"asks for more than {_MOST_CHECKS:,} checks of one value; simplify its references"
     return None
+
+
+def recursive_alternatives(schema: dict[str, Any]) -> int:
+    """The length of the longest anyOf or oneOf when a $ref leads back to itself, else 0."""
+    nodes = list(_nodes(schema))
+    anchors = _anchors(nodes)
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for node in nodes:
+        below = [other for other in _nodes(list(node.values())) if other is not node]
+        targets = [_target(node.get(key), schema, anchors) for key in _REFERENCES]
+        sorter.add(id(node), *(id(part) for part in [*below, *targets] if isinstance(part, dict)))
+    try:
+        sorter.prepare()
+    except CycleError:
+        lists = [node.get(key) for node in nodes for key in ("anyOf", "oneOf")]
+        return max((len(one) for one in lists if isinstance(one, list)), default=0)
+    return 0
 
 
 def _has_lookaround(pattern: str) -> bool:
@@ -69,12 +89,7 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
 def _circle(schema: dict[str, Any]) -> str | None:
     """A $ref that comes back to its own schema on the same value."""
     nodes = {id(node): node for node in _nodes(schema)}
-    anchors = {
-        name: node
-        for node in nodes.values()
-        for key in ("$anchor", "$dynamicAnchor")
-        if isinstance(name := node.get(key), str)
-    }
+    anchors = _anchors(nodes.values())
     sorter: TopologicalSorter[int] = TopologicalSorter()
     for number, node in nodes.items():
         sorter.add(number, *(id(other) for other in _on_same_value(node, schema, anchors)))
@@ -84,6 +99,29 @@ def _circle(schema: dict[str, Any]) -> str | None:
         around = [nodes.get(number, {}) for number in error.args[1]]
         return next((str(node[key]) for node in around for key in _REFERENCES if key in node), None)
     return None
+
+
+def _checks_of_one_value(schema: dict[str, Any]) -> int:
+    """How many schemas one value is checked against when none of them fails; there is no circle."""
+    nodes = {id(node): node for node in _nodes(schema)}
+    anchors = _anchors(nodes.values())
+    below = {
+        number: [id(other) for other in _on_same_value(node, schema, anchors)]
+        for number, node in nodes.items()
+    }
+    checks: dict[int, int] = {}
+    for number in TopologicalSorter(below).static_order():
+        checks[number] = 1 + sum(checks[other] for other in below.get(number, ()))
+    return max(checks.values(), default=0)
+
+
+def _anchors(nodes: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        name: node
+        for node in nodes
+        for key in ("$anchor", "$dynamicAnchor")
+        if isinstance(name := node.get(key), str)
+    }
 
 
 def _on_same_value(

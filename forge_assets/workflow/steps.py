@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from forge_assets.workflow.graph import Graph
 from forge_assets.workflow.json_schema import compile_schema
-from forge_assets.workflow.schema_walk import decoding_fault
+from forge_assets.workflow.schema_walk import decoding_fault, recursive_alternatives
 from forge_assets.yaml_document import YamlDocument
 from resources.subject_record import name_text
 
@@ -134,6 +134,11 @@ class OutputContract(_Section):
     @cached_property
     def compiled_pattern(self) -> "regex.Pattern[str] | None":
         return regex.compile(self.pattern) if self.pattern else None
+
+    @cached_property
+    def alternatives(self) -> int:
+        """The longest anyOf or oneOf of a recursive schema; 0 of another one."""
+        return recursive_alternatives(self.json_schema or {})
 
     @cached_property
     def validator(self) -> Draft202012Validator | None:

@@ -14,6 +14,9 @@ from resources.subject_record import MAX_DEPTH
 _PATTERN_SECONDS = 1.0
 """A pattern that needs longer on one output backtracks without end."""
 
+_MOST_REASONS = 1_000
+"""Why the alternatives of a recursive schema were not taken."""
+
 _LOOP_REPEATS = 4
 _LOOP_CHARS = 120
 _LOOP_WINDOW = 4000
@@ -130,7 +133,7 @@ def _check_json(text: str, contract: OutputContract) -> Any:
     if _deeper_than(value, MAX_DEPTH):
         raise _ContractError(f"the JSON is nested deeper than {MAX_DEPTH} levels")
     try:
-        violation = mismatch(contract.validator, value)
+        violation = mismatch(contract.validator, value, _many_reasons(value, contract))
     except UnicodeError:
         raise _ContractError("no valid JSON: half of a surrogate pair") from None
     except ValueError as fault:
@@ -138,6 +141,13 @@ def _check_json(text: str, contract: OutputContract) -> Any:
     if violation:
         raise _ContractError(violation)
     return value
+
+
+def _many_reasons(value: Any, contract: OutputContract) -> bool:
+    """Whether to tell each reason against the value would take long."""
+    if contract.alternatives <= 1:
+        return False
+    return _deeper_than(value, int(math.log(_MOST_REASONS, contract.alternatives)))
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

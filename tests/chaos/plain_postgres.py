@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 import psycopg2
 import psycopg2.extensions
@@ -25,8 +26,9 @@ ACCESS = "host all all 127.0.0.1/32 scram-sha-256\n"
 class PlainPostgres:
     """A server for FORGE_DATABASE_URL, with the tables of the store and of Dagster."""
 
-    def __init__(self) -> None:
-        self._instance = PostgresInstance(temporary_folder())
+    def __init__(self, folder: Path | None = None) -> None:
+        """``folder``: where its data lies, instead of a new one."""
+        self._instance = PostgresInstance(folder or temporary_folder())
         self._instance.create()
         self._binaries = find_binaries(self._instance.account)
         initialise(self._instance, self._binaries)
@@ -35,6 +37,10 @@ class PlainPostgres:
         self._port = free_port()
         self.start()
         migrate_and_make_tables(self.url)
+
+    @property
+    def folder(self) -> Path:
+        return self._instance.folder
 
     @property
     def url(self) -> str:
@@ -86,11 +92,11 @@ class PlainPostgres:
         return psycopg2.connect(self.url)
 
     def stop(self) -> None:
-        """At once, every session cut."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait()
+        """At once, every session cut, if it still runs."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
 
     def close(self) -> None:
-        if self._process.poll() is None:
-            self.stop()
+        self.stop()
         shutil.rmtree(self._instance.folder, ignore_errors=True)

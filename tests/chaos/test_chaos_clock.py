@@ -4,6 +4,7 @@ import os
 import shutil
 import struct
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,10 @@ def leases_and_retries_are_near(project: Project) -> bool:
     return first >= 0 and lease <= LEASE_SECONDS and retry <= LONGEST_RETRY_SECONDS
 
 
+def more_ended(project: Project, number: int) -> bool:
+    return ended(project) > number
+
+
 @pytest.mark.chaos
 def test_the_clock_jumps_by_a_day_and_back(
     database: str, tmp_path: Path, make_project: MakeProject, figures: Figures
@@ -110,7 +115,7 @@ def test_the_clock_jumps_by_a_day_and_back(
         command = project.start(RUN, *run_stage("canary-10"), **clock.environment)
         try:
             for number, shift in enumerate((DAY, -DAY, 0, -DAY, DAY)):
-                command.until(lambda n=number: ended(project) > 20 * n, "more work done")
+                command.until(partial(more_ended, project, 20 * number), "more work done")
                 clock.shift(shift)
                 assert leases_and_retries_are_near(project)
             done = command.wait()

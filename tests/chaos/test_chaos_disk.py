@@ -1,16 +1,18 @@
 """A full disk under the results and under the cache: one sentence, nothing lost, the same command goes on."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.conftest import Figures, MakeProject
-from tests.chaos.stage_check import check_each_ended_once, ended, run_stage
+from tests.chaos.plain_postgres import PlainPostgres
+from tests.chaos.stage_check import RUN, check_each_ended_once, ended, run_stage
 from tests.chaos.stub_server import StubServer
 from tests.pipeline.project import SMALL, Ended
+from tests.postgres import temporary_folder
 
 SmallDisk = Callable[[Path, str], None]
 
@@ -100,20 +102,61 @@ def test_no_room_in_the_cache(
 
 
 @pytest.mark.chaos
-def test_no_room_for_the_log_of_a_run_that_goes_on(
+def test_no_room_in_the_temporary_folder(
     database: str,
     server: StubServer,
     make_project: MakeProject,
     small_disk: SmallDisk,
     tmp_path: Path,
+    figures: Figures,
 ) -> None:
-    """The temporary folder, where Dagster and libraries keep what they need for a moment."""
+    """Where Dagster and libraries keep what they need for a moment."""
     project = make_project(database, server, {"canary-10": 20})
     small_disk(tmp_path / "tmp", "4k")
-    (tmp_path / "tmp" / "filler").write_bytes(os.urandom(4096))
+    (tmp_path / "tmp" / "filler").write_bytes(bytes(4096))
     done = project.forge(*run_stage("canary-10"), TMPDIR=str(tmp_path / "tmp"))
-    if done.code != 0:
-        the_sentence(done)
-        done = project.forge(*run_stage("canary-10"))
-        assert done.code == 0, done.text
+    figures(f"exit {done.code}")
+    assert done.code == 0, done.text
     assert check_each_ended_once(project, 20) == {"completed": 40}
+
+
+@pytest.fixture
+def cramped_postgres(small_disk: SmallDisk) -> Iterator[PlainPostgres]:
+    """A PostgreSQL whose disk has little room left."""
+    folder = temporary_folder()
+    small_disk(folder, "160m")
+    made = PlainPostgres(folder)
+    yield made
+    made.close()
+
+
+@pytest.mark.chaos
+def test_no_room_for_the_database(
+    cramped_postgres: PlainPostgres,
+    server: StubServer,
+    make_project: MakeProject,
+    figures: Figures,
+) -> None:
+    subjects = 200
+    project = make_project(cramped_postgres.url, server, {"canary-10": subjects})
+    server.seconds = 0.2
+    command = project.start(RUN, *run_stage("canary-10"))
+    try:
+        command.until(lambda: ended(project) > 0, "first results")
+        filler = cramped_postgres.folder / "filler"
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        full = command.wait()
+    finally:
+        command.end()
+    sentence = the_sentence(full)
+    cramped_postgres.stop()
+    filler.unlink()
+    cramped_postgres.start()
+    before = ended(project)
+    done = project.forge(*run_stage("canary-10"))
+    assert done.code == 0, done.text
+    assert check_each_ended_once(project, subjects) == {"completed": 2 * subjects}
+    extra = server.answered.total() - 2 * subjects
+    figures(f"exit 1: {sentence[:200]}; {before} kept; with room: exit 0, {extra} answers again")

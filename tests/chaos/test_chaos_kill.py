@@ -4,9 +4,11 @@ import random
 import signal
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
+from resources.claim_store import SUSPECT_LOSSES
 from tests.chaos.conftest import Figures, MakeProject
 from tests.chaos.stage_check import (
     RUN,
@@ -24,6 +26,7 @@ SEED = 20
 KILLS = {"canary-10": 3, "ramp-50": 4, "full-500": 13}
 ANSWER_SECONDS = 0.15
 POLL_SECONDS = 0.005
+EARLY_KILLS = 7
 
 
 @dataclass
@@ -105,12 +108,18 @@ def test_twenty_kills_in_a_row(
     assert owed == 0
     one_pass = len(STEPS) * sum(STAGES.values())
     extra = server.answered.total() - one_pass
+    lost_often = project.scalar(
+        "SELECT count(*) FROM (SELECT interaction_id FROM forge.interaction_events"
+        " WHERE kind = 'reclaimed' GROUP BY interaction_id HAVING count(*) >= :losses) AS often",
+        losses=SUSPECT_LOSSES,
+    )
     per_answer = server.tokens / server.answered.total()
     figures(
         f"{kills.number} kills ({kills.starting} while starting); one pass {one_pass} answers,"
         f" {server.asked.total()} asked, {server.answered.total()} answered, {extra} of them made"
         f" again ({extra * per_answer:.0f} of {server.tokens} tokens); at a kill at most"
         f" {max(kills.in_flight)} requests in flight and {max(kills.claimed)} rows claimed;"
+        f" {lost_often} interactions were lost {SUSPECT_LOSSES} times or more;"
         f" at most {server.most_at_once} at once; start {kills.start_seconds:.1f} s"
     )
     assert check_each_ended_once(project, sum(STAGES.values())) == {"completed": one_pass}
@@ -120,6 +129,34 @@ def test_twenty_kills_in_a_row(
     assert server.asked.total() <= one_pass + kills.number * server.most_at_once
     assert [project.stage(stage)["verdict"] for stage in STAGES] == ["passed"] * len(STAGES)
     assert running(project) == 0
+
+
+@pytest.mark.chaos
+def test_kills_before_any_answer(
+    database: str, server: StubServer, make_project: MakeProject, figures: Figures
+) -> None:
+    """Every kill meets the same rows: they are blamed for what they did not do, and must not fail."""
+    server.seconds = 600
+    project = make_project(database, server, {"canary-10": 10})
+    for _ in range(EARLY_KILLS):
+        asked = server.asked.total()
+        command = project.start(RUN, *run_stage("canary-10"))
+        try:
+            command.until(partial(more_asked, server, asked), "a request at the server")
+        finally:
+            command.end()
+    server.seconds = 0.0
+    finish(project, "canary-10")
+    worst = project.scalar(
+        "SELECT max(number) FROM (SELECT count(*) AS number FROM forge.interaction_events"
+        " WHERE kind = 'reclaimed' GROUP BY interaction_id) AS lost"
+    )
+    figures(f"{EARLY_KILLS} kills, one interaction lost {worst} times, ended {project.counts()}")
+    assert check_each_ended_once(project, 10) == {"completed": 20}
+
+
+def more_asked(server: StubServer, number: int) -> bool:
+    return server.asked.total() > number
 
 
 def test_two_kills(

@@ -89,21 +89,28 @@ def test_a_worker_that_hangs_past_its_lease(
 def test_a_worker_that_hangs_inside_a_transaction(
     project: Project, server: StubServer, figures: Figures
 ) -> None:
-    """It holds locks on rows then: nobody can take these back before its session has ended."""
+    """Nobody can take back the rows that it has locked before the database has ended its session."""
     first = project.start(RUN, *run_stage("canary-10"))
     try:
         hang_committing(first, project)
-        end_leases_that_are_free(project)
         began = time.monotonic()
-        second = project.forge(*run_stage("canary-10"))
-        seconds = time.monotonic() - began
-        assert second.code == 0, second.text
+        second = project.start(RUN, *run_stage("canary-10"))
+        try:
+            second.until(lambda: not hanging_sessions(project), "the hanging session's end")
+            seconds = time.monotonic() - began
+            end_leases(project)
+            done = second.wait()
+        finally:
+            second.end()
+        assert done.code == 0, done.text
         assert check_each_ended_once(project, SUBJECTS) == {"completed": 2 * SUBJECTS}
         first.send(signal.SIGCONT)
         late = first.wait()
     finally:
         first.end()
-    figures(f"the other ended the stage in {seconds:.0f} s, exit {second.code}, late {late.code}")
+    figures(
+        f"its session ended after {seconds:.0f} s; the other exit {done.code}, late {late.code}"
+    )
     assert late.code == 0, late.text
     assert check_each_ended_once(project, SUBJECTS) == {"completed": 2 * SUBJECTS}
 
@@ -116,7 +123,17 @@ def hang_committing(command: Command, project: Project) -> None:
         command.until(lambda: waits_for_a_lock(project), "a commit that waits for the run's row")
         command.send(signal.SIGSTOP)
     command.until(lambda: not waits_for_a_lock(project), "the statement's end")
-    assert in_transaction(project)
+    command.until(lambda: hanging_sessions(project), "a session that hangs")
+
+
+def hanging_sessions(project: Project) -> int:
+    """Inside a transaction for longer than any worker that lives."""
+    return int(
+        project.scalar(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND state = 'idle in transaction' AND state_change < clock_timestamp() - interval '2 s'"
+        )
+    )
 
 
 def waits_for_a_lock(project: Project) -> bool:
@@ -125,16 +142,6 @@ def waits_for_a_lock(project: Project) -> bool:
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
             " AND wait_event_type = 'Lock'"
         )
-    )
-
-
-def end_leases_that_are_free(project: Project) -> None:
-    """As ``end_leases``, without waiting for rows that the hanging transaction holds."""
-    project.execute(
-        "WITH free AS (SELECT id FROM forge.interactions WHERE status = 'running'"
-        " FOR UPDATE SKIP LOCKED)"
-        " UPDATE forge.interactions i SET lease_until = clock_timestamp() - interval '1 second'"
-        " FROM free WHERE i.id = free.id"
     )
 
 

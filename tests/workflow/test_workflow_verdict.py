@@ -69,7 +69,11 @@ def test_accepted_even_when_cut_off(
         ({"json_schema": {}}, '{"a": 1e999}', "no valid JSON: 1e999 is too large for a number"),
         ({"json_schema": {}}, "9" * 5000, "no valid JSON: Exceeds the limit"),
         ({"json_schema": {}}, "[" * 100_000, "the JSON is nested too deep"),
-        ({"json_schema": GRADE}, "[" * 900 + "]" * 900, "the JSON cannot be checked: Recursion"),
+        (
+            {"json_schema": GRADE},
+            "[" * 900 + "]" * 900,
+            "the JSON is nested deeper than 100 levels",
+        ),
         (
             {"json_schema": {"type": "string"}},
             '"\\ud800"',
@@ -138,6 +142,32 @@ def test_a_pattern_of_a_schema_cannot_backtrack_without_end() -> None:
     assert not judge_output(f'"{"a" * 40_000}"', contract(json_schema=schema), False).accepted
     with pytest.raises(ValueError, match='is not a "regex"'):
         contract(json_schema={"pattern": r"^(a+)+b\1$"})
+
+
+def test_a_recursive_schema_with_alternatives_does_not_multiply_reasons() -> None:
+    operand = {"$ref": "#/$defs/any"}
+    kinds = [
+        {
+            "type": "object",
+            "properties": {"op": {"const": op}, "left": operand},
+            "required": ["op", "left"],
+        }
+        for op in ("+", "*")
+    ]
+    schema = {**operand, "$defs": {"any": {"oneOf": [*kinds, {"type": "number"}]}}}
+    text = '{"op": "+", "left": ' * 60
+    assert judge_output(text + "1" + "}" * 60, contract(json_schema=schema), False).accepted
+    told = judge_output(text + '"x"' + "}" * 60, contract(json_schema=schema), False).reason
+    assert told == "does not fit the json_schema"
+    near = judge_output('{"op": "+", "left": "x"}', contract(json_schema=schema), False).reason
+    assert str(near).startswith("left: ")
+
+
+def test_a_schema_that_multiplies_its_checks_is_refused() -> None:
+    twice = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(40)}
+    schema = {"$ref": "#/$defs/a0", "$defs": {**twice, "a40": {"type": "string"}}}
+    with pytest.raises(ValueError, match="more than 10,000 checks of one value"):
+        contract(json_schema=schema)
 
 
 def test_a_catastrophic_pattern_ends() -> None:

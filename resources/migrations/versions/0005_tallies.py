@@ -33,12 +33,6 @@ CREATE INDEX interaction_tallies_deltas ON forge.interaction_tallies (dataset, w
 CREATE INDEX stages_range ON forge.stages (dataset, ordinal_from);
 """
 
-# What is open in a stage is little beside what has ended.
-OPEN = """
-CREATE INDEX interactions_open ON forge.interactions (dataset, workflow, ordinal)
-    WHERE superseded_at IS NULL AND status IN ('pending', 'running');
-"""
-
 # What retention removes, oldest first: the events that say how a row ended stay for ever.
 RETENTION = """
 CREATE INDEX interaction_events_passing ON forge.interaction_events (at)
@@ -130,7 +124,7 @@ EXISTING = _tally(_ROWS.format(n=1, rows="forge.interactions"))
 
 
 def upgrade() -> None:
-    for statements in (TABLE, OPEN, RETENTION, OLD_TEXT, TRIGGERS, EXISTING):
+    for statements in (TABLE, RETENTION, OLD_TEXT, TRIGGERS, EXISTING):
         op.execute(statements)
 
 
@@ -144,7 +138,6 @@ def downgrade() -> None:
         DROP TRIGGER old_text ON forge.subjects;
         DROP FUNCTION forge.mark_old_text();
         ALTER TABLE forge.interactions DROP COLUMN old_text;
-        DROP INDEX forge.interactions_open;
         DROP INDEX forge.interaction_events_passing;
         DROP INDEX forge.resource_samples_at;
         DROP INDEX forge.stages_range;
