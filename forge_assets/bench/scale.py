@@ -31,7 +31,8 @@ from resources.interaction import Claim, Result, Status
 from resources.interaction_store import InteractionStore, StageScope
 from resources.migrate import migrate
 
-WORKERS = 2
+WORKERS = 4
+"""Twice the cores of a small machine: a commit also waits for the disk."""
 BATCH = 250
 _REPEATS = 15
 _CLAIMS = 40
@@ -58,9 +59,11 @@ class Throughput:
         return self.results / self.seconds
 
 
-def measure(rows: int, work_rows: int, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    rows: int, work_rows: int, say: Callable[[str], None], workers: int = WORKERS
+) -> dict[str, Any]:
     with own_database() as url:
-        engine = create_engine(url, pool_size=WORKERS)
+        engine = create_engine(url, pool_size=workers)
         migrate(engine)
         started = time.perf_counter()
         filled = fill(engine, rows, work_rows, say)
@@ -70,16 +73,18 @@ def measure(rows: int, work_rows: int, say: Callable[[str], None]) -> dict[str, 
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
             "database": _describe(engine),
-            **_measure(InteractionStore(engine), filled, say),
+            **_measure(InteractionStore(engine), filled, workers, say),
         }
         engine.dispose()
     return result
 
 
-def _measure(store: InteractionStore, filled: Filled, say: Callable[[str], None]) -> dict[str, Any]:
+def _measure(
+    store: InteractionStore, filled: Filled, workers: int, say: Callable[[str], None]
+) -> dict[str, Any]:
     stage, *rest = filled.waiting
     readings = [*_reads(store, filled, stage), _claims(store, filled, stage)]
-    throughput = work(store, filled, rest)
+    throughput = work(store, filled, rest, workers)
     say(f"claim and commit: {throughput.per_second:,.0f} results/s")
     readings += [
         timed("status of all stages, tallies not folded", lambda: _status(store, filled, None)),
@@ -96,7 +101,7 @@ def _measure(store: InteractionStore, filled: Filled, say: Callable[[str], None]
         "claim_and_commit": {
             **asdict(throughput),
             "per_second": throughput.per_second,
-            "workers": WORKERS,
+            "workers": workers,
             "batch": BATCH,
         },
         "readings_ms": [asdict(reading) for reading in readings],
@@ -148,11 +153,13 @@ def timed(name: str, call: Callable[[], object], repeats: int = _REPEATS) -> Rea
     return Reading(name, found[0], statistics.median(rest), max(rest))
 
 
-def work(store: InteractionStore, filled: Filled, stages: Sequence[StageScope]) -> Throughput:
+def work(
+    store: InteractionStore, filled: Filled, stages: Sequence[StageScope], workers: int
+) -> Throughput:
     """Claim and commit everything in the stages, each by one of the workers."""
-    parts = [stages[number::WORKERS] for number in range(WORKERS)]
+    parts = [stages[number::workers] for number in range(workers)]
     started = time.perf_counter()
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         results = sum(pool.map(lambda part: _work_on(store, filled, part), parts))
     return Throughput(results, time.perf_counter() - started)
 
@@ -220,9 +227,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=1_000_000, help="interactions in the store")
     parser.add_argument("--work", type=int, default=60_000, help="of them to claim and commit")
+    parser.add_argument(
+        "--workers", type=int, default=WORKERS, help="threads, each with a connection"
+    )
     parser.add_argument("--output", type=Path, default=Path("bench"), help="folder of the JSON")
     arguments = parser.parse_args()
-    result = measure(arguments.rows, arguments.work, _say)
+    result = measure(arguments.rows, arguments.work, _say, arguments.workers)
     arguments.output.mkdir(exist_ok=True)
     path = arguments.output / f"scale-{arguments.rows}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")

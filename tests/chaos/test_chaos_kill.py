@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from resources.claim_store import SUSPECT_LOSSES
+from resources.interaction import SUSPECT_LOSSES
 from tests.chaos.conftest import Figures, MakeProject
 from tests.chaos.stage_check import (
     RUN,

@@ -265,3 +265,12 @@ def test_a_subject_deleted_behind_our_back_is_not_expected(
     store.plan_stage(CANARY, planned(), advance)
     (counts, *_) = store.stage_counts(DATASET, WORKFLOW, VERSIONS)
     assert (counts.subjects, counts.pending, counts.missing) == (9, 36, 0)
+
+
+def test_an_emptied_table_has_no_tallies(
+    store: InteractionStore, postgres_engine: sa.Engine
+) -> None:
+    prepare(store, 3)
+    assert rows(postgres_engine, TALLIED)
+    execute(postgres_engine, "TRUNCATE forge.interactions")
+    assert not rows(postgres_engine, TALLIED)

@@ -118,6 +118,13 @@ CREATE TRIGGER tally_update AFTER UPDATE ON forge.interactions
 CREATE TRIGGER tally_delete AFTER DELETE ON forge.interactions
     REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT EXECUTE FUNCTION forge.tally_interactions();
+CREATE FUNCTION forge.forget_tallies() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM forge.interaction_tallies;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER tally_truncate AFTER TRUNCATE ON forge.interactions
+    FOR EACH STATEMENT EXECUTE FUNCTION forge.forget_tallies();
 """
 
 EXISTING = _tally(_ROWS.format(n=1, rows="forge.interactions"))
@@ -134,7 +141,9 @@ def downgrade() -> None:
         DROP TRIGGER tally_insert ON forge.interactions;
         DROP TRIGGER tally_update ON forge.interactions;
         DROP TRIGGER tally_delete ON forge.interactions;
+        DROP TRIGGER tally_truncate ON forge.interactions;
         DROP FUNCTION forge.tally_interactions();
+        DROP FUNCTION forge.forget_tallies();
         DROP TRIGGER old_text ON forge.subjects;
         DROP FUNCTION forge.mark_old_text();
         ALTER TABLE forge.interactions DROP COLUMN old_text;
