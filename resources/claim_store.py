@@ -14,15 +14,18 @@ from resources.store_types import OpenWork, SlowAnswers, StageScope
 READY = """i.status = 'pending' AND i.ready
     AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())"""
 
-UNSUSPECTED = f"i.losses < {SUSPECT_LOSSES}"
-_SUSPECTS = f"i.losses >= {SUSPECT_LOSSES}"
+# Which rows are claimed, and in what order. Of suspects the least suspected first: what ends a worker
+# again waits for all others.
+UNSUSPECTED = {"losses": f"i.losses < {SUSPECT_LOSSES}", "first": ""}
+SUSPECTS = {"losses": f"i.losses >= {SUSPECT_LOSSES}", "first": "i.losses,"}
+ANY = {"losses": "true", "first": ""}
 
 # Leases are by the database's clock: workers' clocks differ and jump.
 CLAIM = f"""
 WITH picked AS (
     SELECT i.id FROM forge.interactions i
     WHERE {IN_SCOPE} AND i.model = :model AND {READY} AND {{losses}} {{restriction}}
-    ORDER BY i.ordinal, i.id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ORDER BY {{first}} i.ordinal, i.id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE forge.interactions i
     SET status = 'running', run_id = :run_id, token = nextval('forge.claim_tokens'),
@@ -134,13 +137,14 @@ class ClaimStore(StoreBase):
         steps: Collection[str] | None = None,
         subject_ids: Collection[int] | None = None,
         ancestors_of: Mapping[str, Collection[str]],
-        suspects: bool = False,
+        suspects: bool | None = False,
     ) -> list[Claim]:
         """Take up to ``limit`` ready interactions of a model, first subjects first.
 
-        ``suspects``: only those that ``SUSPECT_LOSSES`` workers did not come back from, else only
-        the others. Never waits for another claimer. The run must be registered on the stage, or its working
-        time is not known. ``ancestors_of``: for each step the steps whose state the claim carries.
+        ``suspects``: only those that ``SUSPECT_LOSSES`` workers did not come back from, or only the
+        others; None is both. Never waits for another claimer. The run must be registered on the
+        stage, or its working time is not known. ``ancestors_of``: for each step the steps whose state
+        the claim carries.
         """
         only, extra = restriction(steps, subject_ids)
         values = {
@@ -152,9 +156,8 @@ class ClaimStore(StoreBase):
             "limit": limit,
             "lease": lease_seconds,
         }
-        query = sa.text(
-            CLAIM.format(restriction=only, losses=_SUSPECTS if suspects else UNSUSPECTED)
-        ).columns(fields=JSONB)
+        chosen = ANY if suspects is None else SUSPECTS if suspects else UNSUSPECTED
+        query = sa.text(CLAIM.format(restriction=only, **chosen)).columns(fields=JSONB)
         with self._engine.begin() as connection:
             rows = connection.execute(query, values).all()
             known = _ancestor_states(connection, scope.workflow, rows, ancestors_of)

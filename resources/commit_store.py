@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -182,7 +181,7 @@ def _row(result: Result) -> dict[str, Any]:
         "id": result.interaction_id,
         "token": result.token,
         "status": result.status,
-        "delay": None if result.retry_at is None else _seconds_until(result.retry_at),
+        "delay": result.retry_in,
         "prompt": result.prompt,
         "system": result.system,
         "output": result.output,
@@ -194,11 +193,6 @@ def _row(result: Result) -> dict[str, Any]:
         "seconds": seconds if isinstance(seconds, int | float) else None,
         "provenance": dict(result.provenance),
     }
-
-
-def _seconds_until(moment: datetime) -> float:
-    """The caller's clock only measures the delay; the moment itself is the database's."""
-    return max(0.0, (moment - datetime.now(moment.tzinfo)).total_seconds())
 
 
 def _note_refusals(

@@ -20,6 +20,7 @@ from resources.source_url import parse_url, redacted
 VARIABLE = "FORGE_DATABASE_URL"
 DRIVER = "postgresql+psycopg2"
 CONNECT_SECONDS = 5
+HANGING_SECONDS = 60
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
@@ -78,8 +79,16 @@ def create_engine(url: str | sqlalchemy.URL, **options: Any) -> sqlalchemy.Engin
         connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "forge"},
         **options,
     )
+    event.listen(engine, "connect", _end_hanging_transactions)
     _pools.add(engine)
     return engine
+
+
+def _end_hanging_transactions(connection: Any, record: Any) -> None:
+    """A process that is stopped inside a transaction must not hold its rows for ever."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{HANGING_SECONDS}s'")
+    connection.commit()
 
 
 def revive_on_connect(engine: sqlalchemy.Engine, server: EmbeddedPostgres) -> None:

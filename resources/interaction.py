@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -108,7 +107,7 @@ class Claim:
 class Result:
     """The end of one attempt.
 
-    ``status`` is final, or ``PENDING`` to try again (not before ``retry_at``).
+    ``status`` is final, or ``PENDING`` to try again (not before ``retry_in`` seconds).
     """
 
     interaction_id: int
@@ -120,7 +119,7 @@ class Result:
     parsed: Any = None
     error_class: ErrorClass | None = None
     error_message: str | None = None
-    retry_at: datetime | None = None
+    retry_in: float | None = None
     prompt_tokens: int = 0
     output_tokens: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -83,6 +83,8 @@ class SubjectStore(StoreBase):
         longer has stay, marked absent. Of several records with one key the first wins.
         """
         with self._engine.begin() as connection:
+            # The source may take its time between two records.
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             lock_transaction(connection, StoreLock.DATASET, dataset)
             connection.execute(sa.text(_INCOMING))
             read = kept = 0

@@ -127,21 +127,28 @@ def check_dagster_home() -> None:
         )
 
 
-def database_errors() -> type[Exception]:
-    """What the database raises; looked up only when something was raised."""
+def database_errors() -> tuple[type[Exception], ...]:
+    """What the database raises, and Dagster in its place; looked up only when something was raised."""
+    from dagster_postgres.utils import DagsterPostgresException
     from sqlalchemy.exc import DBAPIError
 
-    return DBAPIError
+    return DBAPIError, DagsterPostgresException
 
 
 def told_database_error(error: Exception) -> str:
     """Whether the database is away, or is there and refused what it was asked."""
+    from dagster_postgres.utils import DagsterPostgresException
     from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+    if isinstance(error, DagsterPostgresException) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
     reason = " ".join(str(error).split("\n", 1)[0].split())
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if lost or isinstance(error, OperationalError | InterfaceError):
-        return f"the database does not answer: {reason}"
+        return (
+            f"the database does not answer: {reason};"
+            " what was committed stays, the same command goes on from there"
+        )
     return f"the database refused a statement: {reason}"
 
 

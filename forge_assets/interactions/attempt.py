@@ -2,7 +2,6 @@
 
 import hashlib
 import random
-from datetime import datetime, timedelta
 from typing import Any
 
 from forge_assets.workflow.spec import Step
@@ -14,17 +13,17 @@ from resources.interaction import SUSPECT_LOSSES, Claim, ErrorClass, Result, Sta
 RETRY_TEMPERATURE = 0.7
 """A greedy answer that was refused comes back the same; later attempts, and rejected
 ones that `forge retry` asks for anew, sample at least this hot."""
-QUARANTINE_LOSSES = SUSPECT_LOSSES + 2
+QUARANTINE_LOSSES = SUSPECT_LOSSES + 3
 """Workers that an interaction may take with it; the last ones had nothing else to do."""
 _BACKOFF_SECONDS = 2.0
 _BACKOFF_LIMIT = 60.0
 _WEIGHING_THE_OUTPUT = frozenset({ErrorClass.CONTRACT, ErrorClass.TRUNCATED, ErrorClass.REPETITION})
 
 
-def prepare(step: Step, claim: Claim) -> GenerationRequest | Result:
-    """The request for the engine; the final result when a template name is missing, or when it
-    ended too many workers."""
-    if claim.losses >= QUARANTINE_LOSSES:
+def prepare(step: Step, claim: Claim, *, suspect: bool = True) -> GenerationRequest | Result:
+    """The request for the engine; the final result when a template name is missing, or when a
+    ``suspect`` has ended too many workers."""
+    if suspect and claim.losses >= QUARANTINE_LOSSES:
         return _ended(
             claim,
             ErrorClass.POISON,
@@ -78,7 +77,7 @@ def row_seed(seed: int, claim: Claim) -> int:
 
 
 def conclude(
-    step: Step, claim: Claim, request: GenerationRequest, completion: Completion, now: datetime
+    step: Step, claim: Claim, request: GenerationRequest, completion: Completion
 ) -> Result:
     """What the completion makes of the interaction: completed, tried again, rejected or failed."""
     verdict = None
@@ -103,8 +102,8 @@ def conclude(
         return Result(status=Status.COMPLETED, parsed=parsed, **common)
     common |= {"error_class": error_class, "error_message": message}
     if error_class.retryable and claim.attempt < step.retries:
-        retry_at = now + timedelta(seconds=retry_delay(error_class, claim))
-        return Result(status=Status.PENDING, retry_at=retry_at, **common)
+        delay = retry_delay(error_class, claim)
+        return Result(status=Status.PENDING, retry_in=delay, **common)
     return Result(status=error_class.final_status, **common)
 
 

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from forge_assets.interactions.answer_times import AnswerTimes
@@ -50,6 +49,8 @@ class WorkOrder:
     """Output tokens of an answer by step, as earlier runs had them."""
     earlier_times: Mapping[str, SlowAnswers] = field(default_factory=dict)
     """By step."""
+    here: bool = True
+    """Whether the models work on this machine: then an interaction may be what ends the worker."""
 
 
 @dataclass
@@ -237,14 +238,15 @@ class Clerk:
         return ids
 
     def _claim(self, model: str, want: int) -> None:
-        claims = self._claim_rows(model, want)
+        here = self._order.here
+        claims = self._claim_rows(model, want, suspects=False if here else None)
         dry = len(claims) < want
-        if not claims and self._suspects and not self._in_flight:
+        if here and not claims and self._suspects and not self._in_flight:
             claims = self._claim_rows(model, 1, suspects=True)
         prepared: list[tuple[Claim, GenerationRequest]] = []
         ended: list[Result] = []
         for claim in claims:
-            request = prepare(self._steps[claim.step], claim)
+            request = prepare(self._steps[claim.step], claim, suspect=here)
             if isinstance(request, Result):
                 ended.append(request)
             else:
@@ -260,7 +262,7 @@ class Clerk:
         if ended:
             self._commit(ended)
 
-    def _claim_rows(self, model: str, want: int, suspects: bool = False) -> list[Claim]:
+    def _claim_rows(self, model: str, want: int, suspects: bool | None) -> list[Claim]:
         order = self._order
         reserved = self._budget.reserve(want)
         claims = patiently(
@@ -286,7 +288,7 @@ class Clerk:
             self._made.add(claim.step, completion)
             self._times.learn(claim.step, time.monotonic() - work.since)
             self._lengths.learn(claim.step, completion.output_tokens)
-        return conclude(self._steps[claim.step], claim, request, completion, datetime.now(UTC))
+        return conclude(self._steps[claim.step], claim, request, completion)
 
     def _commit(self, results: list[Result]) -> None:
         order = self._order

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
 from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
+from resources.errors import InfrastructureError
 from resources.interaction_store import InteractionStore
 
 _LOOK_EVERY_SECONDS = 1.0
@@ -121,19 +122,24 @@ class Crew:
             worker.ended(None)
 
     def _lose(self, worker: Worker, error: Exception) -> None:
+        """What is done for it may fail for the same reason: then its leases run out."""
+        reason = one_line(error)
         if len(self._workers) > 1:
-            self._say(f"worker {worker.order.run_id} ended: {error}; the others go on")
+            with suppress(Exception):
+                self._say(f"worker {worker.order.run_id} ended: {reason}; the others go on")
         if not self._stopping:
             self._give_up(worker)
         with suppress(Exception):
-            worker.ended(str(error) or type(error).__name__)
+            worker.ended(reason)
 
     def _give_up(self, worker: Worker) -> None:
         """Hands its claims back; while the database is away they come back when their leases end."""
         try:
             self._store.hand_back(worker.order.run_id)
         except Exception as error:
-            _log.warning("the claims of %s wait for their leases: %s", worker.order.run_id, error)
+            _log.warning(
+                "the claims of %s wait for their leases: %s", worker.order.run_id, one_line(error)
+            )
 
     def _stop(self) -> None:
         with self._news:
@@ -144,11 +150,18 @@ class Crew:
         order = self._workers[0].order
         steps = frozenset().union(*(worker.order.steps for worker in self._workers))
         errors = [worker.error for worker in self._workers if worker.error is not None]
-        if errors and len(errors) == len(self._workers):
-            raise errors[0]
+        away = next((error for error in errors if isinstance(error, InfrastructureError)), None)
+        if away is not None or (errors and len(errors) == len(self._workers)):
+            raise away or errors[0]
         work = patiently(lambda: self._store.open_work(order.scope, steps, order.subject_ids))
         if errors and work.total:
             raise errors[0]
         outcomes = [worker.outcome for worker in self._workers if worker.outcome is not None]
         halted = next((outcome.halted for outcome in outcomes if outcome.halted), None)
         return replace(outcomes[0], tally=self.tally(), open_work=work, halted=halted)
+
+
+def one_line(error: Exception) -> str:
+    """What happened, without the statement that a database's error carries."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

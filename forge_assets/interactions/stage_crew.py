@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import TypeVar
@@ -23,8 +23,17 @@ SERVER_WORKERS = 5
 """Unless the stage or the command says otherwise."""
 
 
-def shares(plan: WorkflowPlan, steps: Collection[str], workers: int) -> list[frozenset[str]]:
-    """The steps of each worker.
+@dataclass(frozen=True)
+class Share:
+    """What one worker works on."""
+
+    steps: frozenset[str]
+    here: bool
+    """Whether their models are on this machine."""
+
+
+def shares(plan: WorkflowPlan, steps: Collection[str], workers: int) -> list[Share]:
+    """The share of each worker.
 
     The models of this machine are one worker's: a device does one batch at a time, and several
     claimers would only make its batches smaller. ``workers`` share what servers do.
@@ -33,7 +42,8 @@ def shares(plan: WorkflowPlan, steps: Collection[str], workers: int) -> list[fro
     chosen = [step for step in plan.ordered if step.name in steps]
     served = frozenset(step.name for step in chosen if models[step.model].served)
     local = frozenset(steps) - served
-    return ([local] if local else []) + [served] * (workers if served else 0)
+    at_servers = [Share(served, here=False)] * (workers if served else 0)
+    return ([Share(local, here=True)] if local else []) + at_servers
 
 
 def worker_count(stage: Stage, asked: int | None) -> int:
@@ -68,15 +78,15 @@ class StageCrew:
         self._telling = Lock()
         self._crew = Crew(store, order.max_interactions, say)
 
-    def work(self, shares: Collection[frozenset[str]]) -> WaveOutcome:
-        """One worker for each share of the steps."""
-        workers = [self._worker(n, steps) for n, steps in enumerate(shares, start=1)]
+    def work(self, shares: Collection[Share]) -> WaveOutcome:
+        """One worker for each share."""
+        workers = [self._worker(n, share) for n, share in enumerate(shares, start=1)]
         return self._crew.run(workers)
 
-    def _worker(self, number: int, steps: frozenset[str]) -> Worker:
+    def _worker(self, number: int, share: Share) -> Worker:
         """The first works under the run's own id; each other is a run of its own in the store, so
         that its leases and its working time are its own."""
-        order, ended = replace(self._order, steps=steps), _nothing
+        order, ended = replace(self._order, steps=share.steps, here=share.here), _nothing
         if number > 1:
             order = replace(order, run_id=f"{order.run_id}/{number}")
             register(self._store, order.run_id, order.scope)

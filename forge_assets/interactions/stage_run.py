@@ -18,7 +18,7 @@ from forge_assets.interactions.ingest import check_fields, ingest_subjects
 from forge_assets.interactions.inputs import wait_for_server
 from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
-from forge_assets.interactions.stage_crew import StageCrew, shares, worker_count
+from forge_assets.interactions.stage_crew import Share, StageCrew, shares, worker_count
 from forge_assets.interactions.stage_models import StageModels
 from forge_assets.interactions.wave import WaveOutcome
 from forge_assets.project import WorkflowPlan, naming_forge_yaml
@@ -252,7 +252,7 @@ class StageRun:
                 models.close()
                 return replace(outcome, cache=models.counters().as_json())
 
-    def _shares(self, steps: frozenset[str], workers: int | None) -> list[frozenset[str]]:
+    def _shares(self, steps: frozenset[str], workers: int | None) -> list[Share]:
         found = shares(self.plan, steps, worker_count(self.stage, workers))
         if workers is not None and workers > len(found):
             self.say(

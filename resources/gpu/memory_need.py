@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from resources.host_memory import memory
-
 if TYPE_CHECKING:
     from resources.gpu.model_config import ModelConfig
     from resources.gpu.weights import WeightsInfo
@@ -24,6 +22,8 @@ _PARKED_SHARE = 0.5
 
 def host_has_room(size: int) -> bool:
     """Whether so many bytes of weights may wait in the host's memory."""
+    from resources.host_memory import memory
+
     return size <= _PARKED_SHARE * memory().available
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -101,7 +100,7 @@ def answered(step: Step, claim: Claim, text: str) -> Result:
     completion = Completion(
         claim.interaction_id, text, reason, 1, 1, 0.1, provenance={"engine": text[:50]}
     )
-    result = conclude(step, claim, request, completion, datetime.now(UTC))
+    result = conclude(step, claim, request, completion)
     assert result.status in (Status.COMPLETED, Status.REJECTED)
     assert len(result.error_message or "") < 3000
     return result

@@ -228,4 +228,4 @@ def test_what_was_lost_alone_too_often_ends_as_poison(postgres_engine: sa.Engine
     assert stage.statuses() == {"completed": 4, "failed": 1, "skipped": 1}
     (failure,) = stage.store.failures_by_class(stage.scope)
     assert (failure.error_class, failure.subject_key) == ("poison", "s1")
-    assert "5 workers died or hung with it" in failure.message
+    assert "6 workers died or hung with it, the last 3 with nothing" in failure.message

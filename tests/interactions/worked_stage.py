@@ -59,7 +59,7 @@ def result(claim: Claim) -> Result:
                 **{**made, "output": "first try"},
                 error_class=ErrorClass.CONTRACT,
                 error_message="'clarity' is missing",
-                retry_at=datetime(2020, 1, 1, tzinfo=UTC),
+                retry_in=0.0,
             )
         case 0, "grade", _:
             return Result(

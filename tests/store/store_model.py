@@ -6,7 +6,6 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 from resources.interaction import (
     SUSPECT_LOSSES,
@@ -43,10 +42,10 @@ def answer(interaction_id: int, token: int, outcome: str) -> Result:
         return Result(interaction_id, token, Status.COMPLETED, output=output)
     error = ErrorClass.CONTRACT if outcome == "rejected" else ErrorClass.ENGINE
     status = Status.PENDING if outcome in ("again", "later") else Status(outcome)
-    retry_at = datetime.now(UTC) + timedelta(hours=1) if outcome == "later" else None
+    retry_in = 3600.0 if outcome == "later" else None
     output = f"bad, by {token}"
     return Result(
-        interaction_id, token, status, output=output, error_class=error, retry_at=retry_at
+        interaction_id, token, status, output=output, error_class=error, retry_in=retry_in
     )
 
 
@@ -186,7 +185,8 @@ class Model:
             and row.step in steps
             and (row.losses >= SUSPECT_LOSSES) is suspects
         ]
-        return sorted(rows, key=lambda row: (row.ordinal, row.id))[:limit]
+        rows.sort(key=lambda row: (row.losses if suspects else 0, row.ordinal, row.id))
+        return sorted(rows[:limit], key=lambda row: (row.ordinal, row.id))
 
     def claim(self, scope: StageScope, run_id: str, rows: Sequence[Row], made: list[Claim]) -> None:
         for row, claim in zip(rows, made, strict=True):
@@ -319,7 +319,7 @@ def _end(row: Row, result: Result) -> None:
     row.finished_token, row.attempts, row.losses = result.token, row.attempts + 1, 0
     row.output = None if again else result.output
     row.error_class = result.error_class
-    row.due = None if result.retry_at is None else result.retry_at <= datetime.now(UTC)
+    row.due = None if result.retry_in is None else result.retry_in <= 0
 
 
 def within(row: Row, scope: StageScope) -> bool:

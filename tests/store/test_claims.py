@@ -1,7 +1,5 @@
 """Leases: order, limits, tokens, expiry, and what a claim carries."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 import sqlalchemy as sa
 
@@ -149,14 +147,13 @@ def test_a_lease_is_extended_only_for_its_holder(
 def test_a_retry_waits_for_its_time(store: InteractionStore, postgres_engine: sa.Engine) -> None:
     prepare(store, 2)
     first, second = claim(store)
-    later = datetime.now(UTC) + timedelta(hours=1)
     again = Result(
         first.interaction_id,
         first.token,
         Status.PENDING,
         error_class=ErrorClass.TIMEOUT,
         error_message="slow",
-        retry_at=later,
+        retry_in=3600,
     )
     report = commit(store, again, completed(second))
     assert (report.committed, report.retried) == (2, 1)
