@@ -298,5 +298,5 @@ def _ancestor_states(
     values = {"subjects": subjects, "workflow": workflow, "steps": sorted(steps)}
     return {
         (subject_id, step): step_state(*state)
-        for subject_id, step, *state in connection.execute(query, values)
+        for subject_id, step, *state in connection.execute(query, values).all()
     }

@@ -124,7 +124,7 @@ def _lock_targets(connection: sa.Connection, ids: Sequence[int]) -> dict[int, An
     """Two workers that end two needs of one child take turns; the second sees the first's."""
     values = {"ids": sorted(set(ids))}
     connection.execute(sa.text(_LOCK_SUBJECTS), values)
-    return {row.id: row for row in connection.execute(sa.text(_TARGETS), values)}
+    return {row.id: row for row in connection.execute(sa.text(_TARGETS), values).all()}
 
 
 def _sort(results: Sequence[Result], targets: Mapping[int, Any]) -> _Sorted:

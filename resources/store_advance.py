@@ -69,7 +69,9 @@ def load_families(
     query = sa.text(_FAMILIES).columns(parsed=JSONB)
     values = {"subjects": list(subject_ids), "workflows": list(workflows)}
     families: dict[tuple[int, str], Family] = {}
-    for subject_id, workflow, interaction_id, step, *state in connection.execute(query, values):
+    for subject_id, workflow, interaction_id, step, *state in connection.execute(
+        query, values
+    ).all():
         family = families.setdefault((subject_id, workflow), {})
         family[step] = LiveStep(interaction_id, step_state(*state))
     return families

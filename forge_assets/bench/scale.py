@@ -31,8 +31,8 @@ from resources.interaction import Claim, Result, Status
 from resources.interaction_store import InteractionStore, StageScope
 from resources.migrate import migrate
 
-WORKERS = 4
-"""Twice the cores of a small machine: a commit also waits for the disk."""
+WORKERS = 3
+"""One more than a small machine has cores: a commit also waits for the disk."""
 BATCH = 250
 _REPEATS = 15
 _CLAIMS = 40

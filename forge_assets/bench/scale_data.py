@@ -114,9 +114,10 @@ def fill(engine: sa.Engine, rows: int, open_rows: int, say: Callable[[str], None
     filled = Filled(workflow, versions, stages, scopes)
     for scope in scopes:
         store.plan_stage(scope, planned, filled.advance)
-    # As autovacuum would have left it.
+    # As autovacuum and the checkpointer would have left it.
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(sa.text("VACUUM (ANALYZE)"))
+        connection.execute(sa.text("CHECKPOINT"))
     return filled
 
 

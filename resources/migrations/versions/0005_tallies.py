@@ -94,18 +94,45 @@ def _tally(*rows: str) -> str:
     HAVING sum(x.n) <> 0;"""
 
 
-_GONE = _ROWS.format(n=-1, rows="gone")
-_CAME = _ROWS.format(n=1, rows="came")
+def _tally_one_stage(*rows: str) -> str:
+    """The same where all rows lie in one stage: most statements, and no look-up for each row."""
+    return f"""{_INSERT}
+    SELECT x.dataset, x.workflow, one.ordinal_from, x.step, x.version, x.status, x.old_text,
+           x.run_id, sum(x.n)
+    FROM ({" UNION ALL ".join(rows)}) x
+    GROUP BY x.dataset, x.workflow, x.step, x.version, x.status, x.old_text, x.run_id
+    HAVING sum(x.n) <> 0;"""
+
+
+def _branch(*tables: str) -> str:
+    """The statement's tally, by whether one stage holds all its rows."""
+    rows = [_ROWS.format(n=-1 if table == "gone" else 1, rows=table) for table in tables]
+    places = " UNION ALL ".join(f"SELECT dataset, ordinal FROM {table}" for table in tables)
+    return f"""
+        SELECT min(dataset) AS first, max(dataset) AS last, min(ordinal) AS low, max(ordinal) AS high
+        INTO place FROM ({places}) x;
+        SELECT st.ordinal_from, st.ordinal_to INTO one FROM forge.stages st
+        WHERE st.dataset = place.first AND st.ordinal_from <= place.low
+        ORDER BY st.ordinal_from DESC LIMIT 1;
+        IF place.first = place.last AND place.high < one.ordinal_to THEN
+            {_tally_one_stage(*rows)}
+        ELSE
+            {_tally(*rows)}
+        END IF;"""
+
 
 TRIGGERS = f"""
 CREATE FUNCTION forge.tally_interactions() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    place record;
+    one record;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
-        {_tally(_GONE, _CAME)}
+        {_branch("gone", "came")}
     ELSIF TG_OP = 'INSERT' THEN
-        {_tally(_CAME)}
+        {_branch("came")}
     ELSE
-        {_tally(_GONE)}
+        {_branch("gone")}
     END IF;
     RETURN NULL;
 END $$;
