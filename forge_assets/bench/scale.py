@@ -34,6 +34,8 @@ from resources.migrate import migrate
 WORKERS = 3
 """One more than a small machine has cores: a commit also waits for the disk."""
 BATCH = 250
+ROUNDS = 3
+"""The fastest counts: whatever else the machine does only makes one slower."""
 _REPEATS = 15
 _CLAIMS = 40
 _LEASE_SECONDS = 600
@@ -84,8 +86,12 @@ def _measure(
 ) -> dict[str, Any]:
     stage, *rest = filled.waiting
     readings = [*_reads(store, filled, stage), _claims(store, filled, stage)]
-    throughput = work(store, filled, rest, workers)
-    say(f"claim and commit: {throughput.per_second:,.0f} results/s")
+    rounds = [
+        work(store, filled, rest[n::ROUNDS], workers) for n in range(ROUNDS) if rest[n::ROUNDS]
+    ]
+    throughput = max(rounds, key=lambda done: done.per_second)
+    rates = ", ".join(f"{done.per_second:,.0f}" for done in rounds)
+    say(f"claim and commit: {throughput.per_second:,.0f} results/s ({rates})")
     readings += [
         timed("status of all stages, tallies not folded", lambda: _status(store, filled, None)),
         timed("fold_tallies", lambda: store.fold_tallies(DATASET, more_than=0), repeats=0),
@@ -101,6 +107,7 @@ def _measure(
         "claim_and_commit": {
             **asdict(throughput),
             "per_second": throughput.per_second,
+            "all_per_second": [done.per_second for done in rounds],
             "workers": workers,
             "batch": BATCH,
         },

@@ -124,21 +124,26 @@ class Crew:
     def _lose(self, worker: Worker, error: Exception) -> None:
         """What is done for it may fail for the same reason: then its leases run out."""
         reason = one_line(error)
-        if len(self._workers) > 1:
+        # The run ends by an InfrastructureError and tells it then. To say more now would wait for
+        # the database once more, for every worker.
+        away = isinstance(error, InfrastructureError)
+        if len(self._workers) > 1 and not away:
             with suppress(Exception):
                 self._say(f"worker {worker.order.run_id} ended: {reason}; the others go on")
         if not self._stopping:
-            self._give_up(worker)
+            self._give_up(worker, quietly=away)
         with suppress(Exception):
             worker.ended(reason)
 
-    def _give_up(self, worker: Worker) -> None:
+    def _give_up(self, worker: Worker, quietly: bool = False) -> None:
         """Hands its claims back; while the database is away they come back when their leases end."""
         try:
             self._store.hand_back(worker.order.run_id)
         except Exception as error:
-            _log.warning(
-                "the claims of %s wait for their leases: %s", worker.order.run_id, one_line(error)
+            _log.log(
+                logging.DEBUG if quietly else logging.WARNING,
+                "the claims of %s wait for their leases: %s",
+                *(worker.order.run_id, one_line(error)),
             )
 
     def _stop(self) -> None:
