@@ -153,7 +153,7 @@ def test_forge_needs_no_dagster_home(project: Project) -> None:
     ("arguments", "named"),
     [
         (("run", "--stage", "canary-11"), ("canary-11", "canary-10")),
-        (("run", "--stage", "canary-10", "--workers", "2"), ("--workers 2",)),
+        (("run", "--stage", "canary-10", "--workers", "65"), ("--workers",)),
         (("run", "--stage", "canary-10", "--workflow", "essay"), ("--workflow essay", "review")),
         (("retry", "--stage", "canary-10", "--status", "skipped"), ("--status skipped",)),
         (("trace", "s99"), ("s99",)),
