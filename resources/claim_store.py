@@ -246,6 +246,15 @@ class ClaimStore(StoreBase):
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
 
+    def holds_leases(self, run_id: str) -> bool:
+        """Whether a lease of the run, or of one of its workers, has not ended yet."""
+        query = sa.text(
+            "SELECT EXISTS (SELECT FROM forge.interactions WHERE status = 'running'"
+            " AND split_part(run_id, '/', 1) = :run_id AND lease_until > clock_timestamp())"
+        )
+        with self._engine.connect() as connection:
+            return bool(connection.execute(query, {"run_id": run_id}).scalar_one())
+
     def slow_answers(self, scope: StageScope) -> dict[str, SlowAnswers]:
         """By step, of the latest answers up to the end of the stage."""
         values = {**scope_values(scope), "first": 0, "limit": _SLOW_LOOKED_AT}

@@ -38,10 +38,10 @@ def with_retries(call: Callable[[], T], *, seconds: float = 60.0, stop: Event | 
     )
     try:
         return retrying(call)
-    except sa.exc.DBAPIError as error:
+    except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
         if not is_passing(error):
             raise
-        reason = str(error.orig).strip().splitlines()[0]
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise InfrastructureError(
             f"the database did not answer for {seconds:g} s ({reason});"
             " what was committed stays, the same command goes on from there"
@@ -50,6 +50,8 @@ def with_retries(call: Callable[[], T], *, seconds: float = 60.0, stop: Event | 
 
 def is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed later: a lost connection, a restart, a lost race."""
+    if isinstance(error, sa.exc.TimeoutError):  # every connection of the pool is in use
+        return True
     if not isinstance(error, sa.exc.DBAPIError):
         return False
     if error.connection_invalidated:

@@ -5,12 +5,12 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from forge_assets.cli.open import out, plan_of
 from forge_assets.interactions.stage_run import Limited, StageRun
-from resources.errors import ForgeError, Refusal
+from resources.errors import Refusal
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import InteractionStore
 from resources.plain_text import visible
@@ -39,6 +39,7 @@ def join_stage(workflow: str | None, stage_key: str, workers: int | None, as_jso
 def _stage_run(plan: Any, stage: Any) -> Iterator[StageRun]:
     """A run of its own in the store; an error or a signal closes it."""
     import dagster as dg
+    from sqlalchemy.exc import SQLAlchemyError
 
     from resources.dagster_storage import require_forge_instance
     from resources.database import open_engine
@@ -51,11 +52,12 @@ def _stage_run(plan: Any, stage: Any) -> Iterator[StageRun]:
         run = StageRun(plan, stage, engine, store, instance, run_id, _tell)
         try:
             yield run
-        except ForgeError as error:
-            run.leave("failed", str(error))
-            raise
-        except BaseException:
-            run.leave("cut_short", "interrupted")
+        except BaseException as error:
+            with suppress(SQLAlchemyError):
+                if isinstance(error, Exception):
+                    run.leave("failed", str(error) or type(error).__name__)
+                else:
+                    run.leave("cut_short", "interrupted")
             raise
 
 

@@ -15,15 +15,23 @@ class Budget:
         self._lock = threading.Lock()
         self._seen: set[int] = set()
         self._reserved = 0
+        self._closed = False
 
     @property
     def spent(self) -> bool:
         with self._lock:
             return self._limit is not None and len(self._seen) >= self._limit
 
+    def close(self) -> None:
+        """Nothing more may be claimed."""
+        with self._lock:
+            self._closed = True
+
     def reserve(self, want: int) -> int:
         """How many may be claimed now, up to ``want``; ``claimed`` must follow."""
         with self._lock:
+            if self._closed:
+                return 0
             if self._limit is not None:
                 want = max(0, min(want, self._limit - len(self._seen) - self._reserved))
             self._reserved += want

@@ -194,6 +194,8 @@ class Clerk:
             want = self._window - len(self._ready) if self._wants_claims() else 0
             self._busy = bool(finished or want)
         self._beat()
+        # What is not in flight any more has lost its lease, and its result has been refused.
+        finished = [each for each in finished if each.request_id in self._in_flight]
         if finished:
             self._commit([self._conclude(completion) for completion in finished])
         if model is not None and want > 0:
@@ -256,30 +258,41 @@ class Clerk:
         now = time.monotonic()
         with self._changed:
             for claim, request in prepared:
-                self._in_flight[claim.interaction_id] = _InFlight(claim, request, now)
-            self._ready.extend(prepared)
+                held = self._in_flight.get(claim.interaction_id)
+                if held is None:
+                    self._in_flight[claim.interaction_id] = _InFlight(claim, request, now)
+                    self._ready.append((claim, request))
+                else:
+                    # Its lease had ended here: what the engine still makes of it is for the new one.
+                    held.claim, held.since, held.given_up = claim, now, False
             self._dry = dry
         if ended:
             self._commit(ended)
 
     def _claim_rows(self, model: str, want: int, suspects: bool | None) -> list[Claim]:
-        order = self._order
         reserved = self._budget.reserve(want)
-        claims = patiently(
-            lambda: self._store.claim(
-                order.scope,
-                model,
-                run_id=order.run_id,
-                limit=reserved,
-                lease_seconds=LEASE_SECONDS,
-                steps=order.steps,
-                subject_ids=order.subject_ids,
-                ancestors_of=self._ancestors,
-                suspects=suspects,
-            )
-        )
-        self._budget.claimed(reserved, [claim.interaction_id for claim in claims])
+        if not reserved:
+            return []
+        claims: list[Claim] = []
+        try:
+            claims = patiently(lambda: self._claim_now(model, reserved, suspects))
+        finally:
+            self._budget.claimed(reserved, [claim.interaction_id for claim in claims])
         return claims
+
+    def _claim_now(self, model: str, limit: int, suspects: bool | None) -> list[Claim]:
+        order = self._order
+        return self._store.claim(
+            order.scope,
+            model,
+            run_id=order.run_id,
+            limit=limit,
+            lease_seconds=LEASE_SECONDS,
+            steps=order.steps,
+            subject_ids=order.subject_ids,
+            ancestors_of=self._ancestors,
+            suspects=suspects,
+        )
 
     def _conclude(self, completion: Completion) -> Result:
         work = self._in_flight[completion.request_id]
@@ -306,7 +319,8 @@ class Clerk:
             for result in results:
                 self._in_flight.pop(result.interaction_id, None)
             self._dry = False
-        self._moved()
+        if report.newly_ready:
+            self._moved()
 
     def _advance(self, states: Mapping[str, StepState]) -> Mapping[str, Transition]:
         return advance(self._order.workflow, states)

@@ -45,6 +45,7 @@ class Crew:
         self._say = say
         self._workers: list[Worker] = []
         self._news = threading.Condition()
+        self._told: set[str] = set()
         self._stopping = False
         self._turn = threading.Lock()
 
@@ -119,15 +120,16 @@ class Crew:
             worker.over = True
             self.moved()
         if worker.error is None:
-            worker.ended(None)
+            with suppress(Exception):  # its row is closed with the run's, or buried by the next
+                worker.ended(None)
 
     def _lose(self, worker: Worker, error: Exception) -> None:
         """What is done for it may fail for the same reason: then its leases run out."""
         reason = one_line(error)
-        # The run ends by an InfrastructureError and tells it then. To say more now would wait for
-        # the database once more, for every worker.
         away = isinstance(error, InfrastructureError)
-        if len(self._workers) > 1 and not away:
+        # Once for a reason: while the database is away every line waits for it.
+        if len(self._workers) > 1 and reason not in self._told:
+            self._told.add(reason)
             with suppress(Exception):
                 self._say(f"worker {worker.order.run_id} ended: {reason}; the others go on")
         if not self._stopping:
@@ -147,6 +149,7 @@ class Crew:
             )
 
     def _stop(self) -> None:
+        self.budget.close()
         with self._news:
             self._stopping = True
             self._news.notify_all()
@@ -155,9 +158,8 @@ class Crew:
         order = self._workers[0].order
         steps = frozenset().union(*(worker.order.steps for worker in self._workers))
         errors = [worker.error for worker in self._workers if worker.error is not None]
-        away = next((error for error in errors if isinstance(error, InfrastructureError)), None)
-        if away is not None or (errors and len(errors) == len(self._workers)):
-            raise away or errors[0]
+        if errors and len(errors) == len(self._workers):
+            raise errors[0]
         work = patiently(lambda: self._store.open_work(order.scope, steps, order.subject_ids))
         if errors and work.total:
             raise errors[0]

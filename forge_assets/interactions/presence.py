@@ -40,18 +40,24 @@ def lives(engine: sa.Engine, store: InteractionStore, run_id: str) -> bool:
 
     A restart of the database frees the locks of living runs for some seconds.
     """
-    locked = run_id.partition(_WORKER)[0]
+    locked = run_of(run_id)
     if locked in _held:
         return True
     with engine.connect() as connection:
         if is_held(connection, LockSpace.RUN, locked):
             return True
-    return any(_process_lives(run) for run in store.open_rows(run_id))
+    return any(_process_lives(store, run) for run in store.open_rows(run_id))
 
 
-def _process_lives(run: RunRow) -> bool:
+def run_of(run_id: str) -> str:
+    """The run that a worker belongs to."""
+    return run_id.partition(_WORKER)[0]
+
+
+def _process_lives(store: InteractionStore, run: RunRow) -> bool:
     if run.host != socket.gethostname():
-        return False
+        # Its locks may have gone with a restart of the database: only what it renews can tell.
+        return store.holds_leases(run_of(run.run_id))
     try:
         process = psutil.Process(run.pid)
         same = process.create_time() <= run.registered_at.timestamp()

@@ -43,7 +43,7 @@ class Progress:
         if work.running_elsewhere:
             seconds = max(0.0, work.lease_in_seconds or 0.0)
             waits.append(
-                f"for {work.running_elsewhere} interactions of other runs,"
+                f"for {work.running_elsewhere} interactions of other workers,"
                 f" whose first lease ends in {seconds:.0f} s"
             )
         self._say(f"{self._stage}: waits {', and '.join(waits)}")

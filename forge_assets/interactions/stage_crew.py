@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from resources.interaction_store import EndState, InteractionStore, StageScope
 
 T = TypeVar("T")
 
+_RECLAIM_EVERY_SECONDS = 1.0
 SERVER_WORKERS = 5
 """Unless the stage or the command says otherwise."""
 
@@ -76,6 +78,8 @@ class StageCrew:
         self._reclaim_dead = reclaim_dead
         self._group_wait = group_wait
         self._telling = Lock()
+        self._reclaiming = Lock()
+        self._reclaim_at = 0.0
         self._crew = Crew(store, order.max_interactions, say)
 
     def work(self, shares: Collection[Share]) -> WaveOutcome:
@@ -106,13 +110,21 @@ class StageCrew:
             breach=lambda: self._breach() or crew.stopping(),
             progress=self._progress,
             waiting=self._progress.waiting,
-            reclaim_dead=self._one_at_a_time(self._reclaim_dead),
+            reclaim_dead=self._reclaim_now_and_then,
             group_wait=self._group_wait,
             awaited=crew.awaited,
             moved=crew.moved,
             pause=crew.pause,
             budget=crew.budget,
         )
+
+    def _reclaim_now_and_then(self) -> int:
+        """Once a second for all workers, and not in the way of a heartbeat."""
+        with self._reclaiming:
+            if time.monotonic() < self._reclaim_at:
+                return 0
+            self._reclaim_at = time.monotonic() + _RECLAIM_EVERY_SECONDS
+            return self._reclaim_dead()
 
     def _one_at_a_time(self, call: Callable[[], T]) -> Callable[[], T]:
         def guarded() -> T:

@@ -78,8 +78,12 @@ def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> Wav
             if ready:
                 model = turns.next(ready, hooks.resident(), gave_way)
                 patience = Patience(model, hooks.group_wait, ready_models)
+                claimed = clerk.tally.claimed
                 halted = _drain(clerk, model, hooks, patience)
                 gave_way = model if patience.spent else None
+                if clerk.tally.claimed == claimed and not halted:
+                    # Others hold what is ready, or what is left of the budget.
+                    hooks.pause(_POLL_SECONDS)
             elif not _wait_for_work(store, order, hooks, ready_models):
                 break
     finally:

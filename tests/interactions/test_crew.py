@@ -1,6 +1,7 @@
 """Several workers on one stage, on a real store: each interaction once, and none needs another."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -229,3 +230,39 @@ def test_what_was_lost_alone_too_often_ends_as_poison(postgres_engine: sa.Engine
     (failure,) = stage.store.failures_by_class(stage.scope)
     assert (failure.error_class, failure.subject_key) == ("poison", "s1")
     assert "6 workers died or hung with it, the last 3 with nothing" in failure.message
+
+
+def test_a_worker_whose_leases_ended_while_it_stood_still(postgres_engine: sa.Engine) -> None:
+    """It gets its own interactions again while the engine still has them: each is made once more
+    at most, and ends once."""
+    stage = one_step(postgres_engine, 12)
+
+    @dataclass
+    class Still(Echo):
+        max_batch: int = 12
+        stood: bool = False
+
+        def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
+            answers = super().generate(requests)
+            if not self.stood:
+                self.stood = True
+                with postgres_engine.begin() as connection:
+                    connection.execute(
+                        sa.text("UPDATE forge.interactions SET lease_until = '2020-01-01'")
+                    )
+                assert stage.store.reclaim_expired(stage.scope) == 12
+                yield next(answers)
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                while not stage.statuses().get("running"):
+                    assert time.monotonic() < deadline
+            yield from answers
+
+    engine = Still()
+    stage.engines["small"] = engine
+    outcome = stage.run()
+    assert stage.statuses() == {"completed": 12}
+    assert outcome.tally.refused >= 1
+    assert sum(len(call) for call in engine.calls) <= 24
+    ends = sa.text("SELECT count(*) FROM forge.interaction_events WHERE kind = 'completed'")
+    with postgres_engine.connect() as connection:
+        assert connection.execute(ends).scalar() == 12

@@ -36,5 +36,5 @@ def test_what_a_run_waits_for_is_said_every_ten_seconds() -> None:
         progress.waiting(retries if second < 15 else others)
     assert lines == [
         "ramp-50: waits for 3 retries, the next in 12 s",
-        "ramp-50: waits for 5 interactions of other runs, whose first lease ends in 280 s",
+        "ramp-50: waits for 5 interactions of other workers, whose first lease ends in 280 s",
     ]
