@@ -1,7 +1,7 @@
 """Fixtures for every room: real PostgreSQL, never the developer's own."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import sqlalchemy
 from resources.database import PROJECT_ROOT, create_engine, embedded_postgres
 from resources.gpu.weights import ensure_weights
 from resources.postgres_instance import locate
+from tests.pipeline.project import Project, pair, texts
 from tests.postgres import TestServer, database_text, remove_instance
 from tests.transformers_serve import TransformersServe
 
@@ -91,3 +92,36 @@ def forge_database(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The same database as FORGE_DATABASE_URL, for this process and the programs it starts."""
     monkeypatch.setenv("FORGE_DATABASE_URL", postgres_url)
     return postgres_url
+
+
+@pytest.fixture(scope="session")
+def make_pair_project(
+    postgres_server: TestServer,
+    weights_cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[], Project]:
+    def make() -> Project:
+        database = database_text(postgres_server.ready())
+        made = Project(tmp_path_factory.mktemp("project"), database, weights_cache)
+        made.configure()
+        made.write_subjects(texts(7))
+        made.write_workflow(pair())
+        return made
+
+    return make
+
+
+@pytest.fixture
+def project(make_pair_project: Callable[[], Project]) -> Iterator[Project]:
+    """Two stages of 3 and 4 subjects, two steps on two models; nothing has run yet."""
+    made = make_pair_project()
+    yield made
+    made.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def module_project(make_pair_project: Callable[[], Project]) -> Iterator[Project]:
+    """The same, shared by the tests of one file."""
+    made = make_pair_project()
+    yield made
+    made.engine.dispose()

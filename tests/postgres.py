@@ -3,13 +3,16 @@
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import sqlalchemy
 
-from resources.database import create_engine
+from resources.database import PROJECT_ROOT, create_engine
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.postgres_instance import PostgresInstance
 from resources.processes import wait_until_ended
@@ -28,7 +31,7 @@ class TestServer:
         self._server = EmbeddedPostgres(PostgresInstance(temporary_folder()))
         self._url: sqlalchemy.URL = self._server.open()
         self._names = (f"test_{number}" for number in itertools.count(1))
-        self._template: str | None = None
+        self._templates: dict[str, str] = {}
         # Nothing here has to survive a power cut.
         self._run("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()")
 
@@ -38,16 +41,11 @@ class TestServer:
 
     def migrated(self) -> sqlalchemy.URL:
         """A database with the schema ``forge`` and no rows."""
-        if self._template is None:
-            from resources.migrate import migrate
+        return self._copy_of("the store's tables", _make_store_tables)
 
-            url = self.empty()
-            engine = create_engine(url)
-            migrate(engine)
-            engine.dispose()
-            self._template = url.database
-        assert self._template is not None
-        return self._create(self._template)
+    def ready(self) -> sqlalchemy.URL:
+        """A database with the tables of the store and of Dagster, so that no run has to make them."""
+        return self._copy_of("all tables", lambda url: make_tables(database_text(url)))
 
     def drop(self, url: sqlalchemy.URL) -> None:
         """Delete a database; connections that are still open are cut."""
@@ -56,6 +54,14 @@ class TestServer:
     def close(self) -> None:
         self._server.close()
         remove_instance(self._server.instance)
+
+    def _copy_of(self, content: str, fill: Callable[[sqlalchemy.URL], None]) -> sqlalchemy.URL:
+        if content not in self._templates:
+            url = self.empty()
+            fill(url)
+            assert url.database is not None
+            self._templates[content] = url.database
+        return self._create(self._templates[content])
 
     def _create(self, template: str) -> sqlalchemy.URL:
         name = next(self._names)
@@ -68,6 +74,23 @@ class TestServer:
             for statement in statements:
                 connection.exec_driver_sql(statement)
         engine.dispose()
+
+
+def _make_store_tables(url: sqlalchemy.URL) -> None:
+    from resources.migrate import migrate
+
+    engine = create_engine(url)
+    migrate(engine)
+    engine.dispose()
+
+
+def make_tables(url: str) -> None:
+    """The store's tables and Dagster's, made by a process as a run makes them."""
+    code = "import dagster as dg; dg.DagsterInstance.get().dispose()"
+    code += "; from resources.database import open_engine; open_engine()"
+    environment = {"FORGE_DATABASE_URL": url, "DAGSTER_HOME": str(PROJECT_ROOT)}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env=os.environ | environment, check=True, cwd=PROJECT_ROOT)
 
 
 def temporary_folder() -> Path:

@@ -1,18 +1,13 @@
 """Projects whose model is a stub server: a run starts without torch, everything else is real."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 
-from resources.database import create_engine
 from tests.chaos.stage_check import served, two_steps
 from tests.chaos.stub_server import StubServer
-from tests.pipeline.project import ROOT, SMALL, Project, texts
+from tests.pipeline.project import SMALL, Project, texts
 from tests.postgres import TestServer, database_text
 
 Figures = Callable[[str], None]
@@ -64,32 +59,9 @@ def make_project(
         project.engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def _template(postgres_server: TestServer) -> str:
-    """Name of a database with the tables of the store and of Dagster, and no rows."""
-    url = postgres_server.empty()
-    migrate_and_make_tables(database_text(url))
-    assert url.database is not None
-    return url.database
-
-
 @pytest.fixture
-def database(postgres_server: TestServer, _template: str) -> Iterator[str]:
-    """A fresh copy of it, as a URL."""
-    beside = postgres_server.empty()
-    name = f"chaos_{beside.database}"
-    engine = create_engine(beside, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {_template}")
-    yield database_text(beside.set(database=name))
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-    postgres_server.drop(beside)
-
-
-def migrate_and_make_tables(url: str) -> None:
-    """The store's tables and Dagster's in a database, so that no run has to make them."""
-    code = "import dagster as dg; dg.DagsterInstance.get().dispose()"
-    code += "; from resources.database import open_engine; open_engine()"
-    environment = {"FORGE_DATABASE_URL": url, "DAGSTER_HOME": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code], env=os.environ | environment, check=True, cwd=ROOT)
+def database(postgres_server: TestServer) -> Iterator[str]:
+    """A database that holds all tables, as a URL."""
+    url = postgres_server.ready()
+    yield database_text(url)
+    postgres_server.drop(url)

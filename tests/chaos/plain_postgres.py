@@ -15,8 +15,7 @@ from resources.postgres_binaries import find_binaries
 from resources.postgres_data import SERVER_PROGRAM, identity, initialise, server_environment
 from resources.postgres_instance import DATABASE, SUPERUSER, PostgresInstance
 from resources.postgres_keeper import end_with
-from tests.chaos.conftest import migrate_and_make_tables
-from tests.postgres import database_text, temporary_folder
+from tests.postgres import database_text, make_tables, temporary_folder
 from tests.transformers_serve import free_port
 
 START_SECONDS = 60
@@ -36,7 +35,7 @@ class PlainPostgres:
         self._instance.give(self._instance.access_file)
         self._port = free_port()
         self.start()
-        migrate_and_make_tables(self.url)
+        make_tables(self.url)
 
     @property
     def folder(self) -> Path:

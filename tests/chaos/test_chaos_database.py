@@ -10,12 +10,12 @@ import pytest
 
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.postgres_instance import locate
-from tests.chaos.conftest import Figures, MakeProject, migrate_and_make_tables
+from tests.chaos.conftest import Figures, MakeProject
 from tests.chaos.plain_postgres import PlainPostgres
 from tests.chaos.stage_check import RUN, check_each_ended_once, ended, run_stage, served
 from tests.chaos.stub_server import StubServer
 from tests.pipeline.project import ROOT, SMALL, Command, Project
-from tests.postgres import database_text, remove_instance
+from tests.postgres import database_text, make_tables, remove_instance
 
 AWAY_SECONDS = 20
 SUBJECTS = 100
@@ -120,7 +120,7 @@ def test_the_embedded_server_is_killed_and_stays_away_for_twenty_seconds(
     figures: Figures,
 ) -> None:
     url = database_text(embedded.url())
-    migrate_and_make_tables(url)
+    make_tables(url)
     project = make_project(url, server, STAGES)
     del project.environment["FORGE_DATABASE_URL"]
     project.environment["XDG_DATA_HOME"] = str(tmp_path / "data")

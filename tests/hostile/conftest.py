@@ -1,4 +1,4 @@
-"""One watch over everything that hostile input makes this process do; projects as the pipeline's."""
+"""One watch over everything that hostile input makes this process do."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.guard import Guard
-from tests.pipeline.conftest import _make_project, module_project, new_database, project
-
-__all__ = ["_make_project", "guard", "module_project", "new_database", "project"]
 
 
 @pytest.fixture
