@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from forge_assets.interactions.budget import MAX_WORKERS
 from forge_assets.schema_errors import Location, dotted
 from forge_assets.workflow.spec import Workflow, load_workflow
 from forge_assets.yaml_document import YamlDocument, load_document, shown
@@ -22,6 +21,7 @@ from resources.subject_sources import PythonDocstringsSource, SqlSource, Subject
 
 BATCH_PREFIX = "batch-"
 MAX_SUBJECTS = 2_000_000_000
+MAX_WORKERS = 64
 """Where the last stage may end: an ordinal is a 32-bit integer in the database."""
 MAX_DATASET_BYTES = 1000
 """With a subject's key it stands in an index, whose rows PostgreSQL limits to about 2,700 bytes."""

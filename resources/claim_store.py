@@ -81,6 +81,12 @@ FROM back ORDER BY id"""
 
 _EXPIRED = f"{IN_SCOPE} AND i.status = 'running' AND i.lease_until < clock_timestamp()"
 
+# Claimed by a thread that was not waited for when its run ended.
+_LEFT_BEHIND = f"""{IN_SCOPE} AND i.status = 'running' AND EXISTS (
+    SELECT FROM forge.runs r
+    WHERE r.run_id = i.run_id AND r.workflow = i.workflow AND r.partition = :partition
+      AND r.ended_at IS NOT NULL)"""
+
 _OPEN = f"""
 SELECT count(*) FILTER (WHERE x.ready_now) AS ready,
        count(*) FILTER (WHERE x.waits) AS waiting_retry,
@@ -223,10 +229,19 @@ class ClaimStore(StoreBase):
 
     def reclaim_expired(self, scope: StageScope) -> int:
         """Give back the stage's interactions whose lease has ended. How many."""
-        statement = sa.text(_RECLAIM.format(where=_EXPIRED, wait="SKIP LOCKED"))
-        values = {**scope_values(scope), "reason": "the lease ended", "losses": 1}
+        return self._reclaim(scope, _EXPIRED, "the lease ended", losses=1)
+
+    def reclaim_left_behind(self, scope: StageScope) -> int:
+        """Give back what runs of the stage still hold that have ended. How many."""
+        return self._reclaim(scope, _LEFT_BEHIND, "its run has ended", losses=0)
+
+    def _reclaim(self, scope: StageScope, where: str, reason: str, losses: int) -> int:
+        statement = sa.text(_RECLAIM.format(where=where, wait="SKIP LOCKED"))
+        values = {**scope_values(scope), "partition": scope.partition}
         with self._engine.begin() as connection:
-            return connection.execute(statement, values).rowcount
+            return connection.execute(
+                statement, {**values, "reason": reason, "losses": losses}
+            ).rowcount
 
     def hand_back(self, run_id: str) -> int:
         """Give back what a run has claimed and will not answer. How many."""

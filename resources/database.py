@@ -21,6 +21,8 @@ VARIABLE = "FORGE_DATABASE_URL"
 DRIVER = "postgresql+psycopg2"
 CONNECT_SECONDS = 5
 HANGING_SECONDS = 60
+POOL_SIZE = 32
+"""Connections of one process, opened as they are needed: PostgreSQL grants 100 to all unless told."""
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 
@@ -63,7 +65,7 @@ def open_engine() -> sqlalchemy.Engine:
     url = database_url()
     with _one_at_a_time:
         if url not in _engines:
-            engine = create_engine(url)
+            engine = create_engine(url, pool_size=POOL_SIZE, max_overflow=0)
             if uses_embedded_postgres():
                 revive_on_connect(engine, embedded_postgres())
             migrate(engine)

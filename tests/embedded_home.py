@@ -22,7 +22,9 @@ import sys
 from resources.database import create_engine, database_url, open_engine
 engine = open_engine() if "migrated" in sys.argv else create_engine(database_url())
 with engine.connect() as connection:
-    print(connection.exec_driver_sql("SELECT current_database()").scalar(), flush=True)
+    name = connection.exec_driver_sql("SELECT current_database()").scalar()
+# Not inside the block: the server may be killed as soon as somebody has read this.
+print(name, flush=True)
 for line in sys.stdin:
     with engine.connect() as connection:
         print(connection.exec_driver_sql(line).scalar(), flush=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from forge_assets.cli.output import Output
-from forge_assets.interactions.budget import MAX_WORKERS
+from forge_assets.config import MAX_WORKERS
 from resources.errors import ConfigurationError, ForgeError, InfrastructureError
 
 READER_GONE = 141

@@ -1,4 +1,6 @@
-"""What several commands need: the project, the store, and one place that prints."""
+"""What several commands need: the project, the store, and the two ways to print."""
+
+import sys
 
 from forge_assets.project import Project, WorkflowPlan, load_project
 from resources.interaction_store import InteractionStore
@@ -31,3 +33,8 @@ def open_store() -> InteractionStore:
 def out(text: str) -> None:
     """The one way to standard output: what a model or a record holds never commands the terminal."""
     print(visible(text))  # noqa: T201
+
+
+def tell(text: str) -> None:
+    """The same on stderr, at once: progress, and what went wrong."""
+    print(visible(text), file=sys.stderr, flush=True)  # noqa: T201

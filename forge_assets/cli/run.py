@@ -1,11 +1,10 @@
 """`forge run` and `forge retry`: the Dagster materialization of a stage, told in a few lines."""
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-from forge_assets.cli.open import INTERRUPTED, open_store, out, plan_of
+from forge_assets.cli.open import INTERRUPTED, open_store, out, plan_of, tell
 from forge_assets.interactions.console import on_terminal
 from forge_assets.project import WorkflowPlan
 from forge_assets.stage_checks import NOTHING
@@ -13,7 +12,6 @@ from forge_assets.stages import Stage
 from resources.errors import ConfigurationError, Refusal
 from resources.interaction import Status
 from resources.interaction_store import InteractionStore
-from resources.plain_text import visible
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def run_stage(
         "workers": workers,
     }
     config = {name: value for name, value in given.items() if value is not None}
-    return _materialize_and_tell(plan, stage, config, as_json)
+    return _materialize_andtell(plan, stage, config, as_json)
 
 
 def retry_stage(
@@ -74,12 +72,12 @@ def retry_stage(
         descendants=descendants(plan.workflow),
         planned=plan.steps,
     )
-    _tell(
+    tell(
         f"{count} interactions are pending again, descendants included"
         if count
         else f"{stage.key} holds no {status} interactions to retry"
     )
-    return _materialize_and_tell(plan, stage, {}, as_json)
+    return _materialize_andtell(plan, stage, {}, as_json)
 
 
 def _refuse_what_would_be_refused(
@@ -99,15 +97,15 @@ def _refuse_what_would_be_refused(
     check_fields(plan.workflow, store.field_names(plan.project.config.dataset))
     with dg.DagsterInstance.get() as instance:
         require_forge_instance(instance)
-        decision = StageRun(plan, stage, open_engine(), store, instance, "retry", _tell).decide()
+        decision = StageRun(plan, stage, open_engine(), store, instance, "retry", tell).decide()
     if isinstance(decision, Refuse):
         raise Refusal(decision.reason)
 
 
-def _materialize_and_tell(
+def _materialize_andtell(
     plan: WorkflowPlan, stage: Stage, config: dict[str, Any], as_json: bool
 ) -> int:
-    with on_terminal(_tell):
+    with on_terminal(tell):
         ended = materialize(plan, stage, config)
     row = _row(plan, stage)
     if as_json:
@@ -115,10 +113,10 @@ def _materialize_and_tell(
     elif any(check["asset"].endswith("/results") for check in ended.checks):
         _show_checks(ended.checks, row)
     if ended.interrupted:
-        _tell(f"{stage.key} {row['verdict']}: stopped; the same command goes on where it stopped")
+        tell(f"{stage.key} {row['verdict']}: stopped; the same command goes on where it stopped")
         return INTERRUPTED
     if ended.sentence:
-        _tell(f"forge: {ended.sentence}")
+        tell(f"forge: {ended.sentence}")
         if ended.checks and not as_json:
             _why(plan, stage)
         return ended.exit_code
@@ -234,7 +232,3 @@ def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:
     else:
         out("all subjects are done")
     out(f"look:  forge report --stage {stage.key}")
-
-
-def _tell(line: str) -> None:
-    print(visible(line), file=sys.stderr, flush=True)  # noqa: T201

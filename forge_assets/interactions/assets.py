@@ -1,14 +1,14 @@
 """The assets of the interactions half: thin decorators over stage_run, ingest and the checks."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
+from forge_assets.config import MAX_WORKERS
 from forge_assets.interactions import check_specs, console
-from forge_assets.interactions.budget import MAX_WORKERS
 from forge_assets.project import Project, WorkflowPlan
 from forge_assets.workflow.spec import Step, Workflow
 from resources.errors import ForgeError, Refusal
@@ -210,30 +210,12 @@ def one_sentence() -> Iterator[None]:
 
 @contextmanager
 def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator["StageRun"]:
-    """The run of this step; an error closes it, so that nobody waits for it."""
-    from sqlalchemy.exc import SQLAlchemyError
+    """The run of this step; an error closes it."""
+    from forge_assets.interactions.stage_run import open_stage_run
 
-    from forge_assets.interactions import presence
-    from forge_assets.interactions.stage_run import StageRun
-    from resources.dagster_storage import require_forge_instance
-    from resources.database import open_engine
-    from resources.interaction_store import InteractionStore
-
-    require_forge_instance(context.instance)
-    engine = open_engine()
     stage = plan.project.stage(context.partition_key)
-    presence.hold(engine, context.run_id)
-    store = InteractionStore(engine)
-    run = StageRun(plan, stage, engine, store, context.instance, context.run_id, say(context))
-    try:
+    with open_stage_run(plan, stage, context.instance, context.run_id, say(context)) as run:
         yield run
-    except BaseException as error:
-        with suppress(SQLAlchemyError):
-            if isinstance(error, Exception):
-                run.leave("failed", str(error) or type(error).__name__)
-            else:
-                run.leave("cut_short", "interrupted")
-        raise
 
 
 def say(context: dg.AssetExecutionContext) -> console.Say:

@@ -3,9 +3,6 @@
 import threading
 from collections.abc import Collection
 
-MAX_WORKERS = 64
-"""Of one run; each may hold two connections of the database for a moment."""
-
 
 class Budget:
     """Counts interactions, not attempts. ``limit`` None is no limit."""

@@ -91,15 +91,15 @@ class Clerk:
         order: WorkOrder,
         *,
         heartbeat: Callable[[], None],
-        budget: Budget | None = None,
-        moved: Callable[[], None] = lambda: None,
+        budget: Budget,
+        moved: Callable[[], None],
     ) -> None:
         """``moved`` is told that a commit made more interactions ready."""
         self.tally = Tally()
         self._store = store
         self._order = order
         self._heartbeat = heartbeat
-        self._budget = budget or Budget(order.max_interactions)
+        self._budget = budget
         self._moved = moved
         self._times = AnswerTimes(order.earlier_times)
         self._lengths = OutputLengths(order.earlier_lengths)

@@ -5,15 +5,20 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
 from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
 from resources.errors import InfrastructureError
-from resources.interaction_store import InteractionStore
+from resources.interaction_store import EndState, InteractionStore
 
 _LOOK_EVERY_SECONDS = 1.0
 _log = logging.getLogger(__name__)
+
+
+class Ended(Protocol):
+    def __call__(self, state: EndState, reason: str | None = None) -> None: ...
 
 
 @dataclass
@@ -22,8 +27,8 @@ class Worker:
 
     order: WorkOrder
     hooks: WaveHooks
-    ended: Callable[[str | None], None]
-    """Told when it has ended, with the error that ended it."""
+    ended: "Ended"
+    """Told when it has ended."""
     tally: Tally = field(default_factory=Tally)
     outcome: WaveOutcome | None = None
     error: Exception | None = None
@@ -37,17 +42,14 @@ class Crew:
     end if they left something undone.
     """
 
-    def __init__(
-        self, store: InteractionStore, max_interactions: int | None, say: Callable[[str], None]
-    ) -> None:
-        self.budget = Budget(max_interactions)
+    def __init__(self, store: InteractionStore, budget: Budget, say: Callable[[str], None]) -> None:
+        self.budget = budget
         self._store = store
         self._say = say
         self._workers: list[Worker] = []
         self._news = threading.Condition()
         self._told: set[str] = set()
         self._stopping = False
-        self._turn = threading.Lock()
 
     # what the workers' hooks ask
 
@@ -69,11 +71,6 @@ class Crew:
     def stopping(self) -> str | None:
         """A reason to stop, once the run is being ended."""
         return "the run is ending" if self._stopping else None
-
-    @property
-    def turn(self) -> threading.Lock:
-        """Held around what must not be done by two workers at once."""
-        return self._turn
 
     def tally(self) -> Tally:
         """Of all workers so far."""
@@ -105,7 +102,7 @@ class Crew:
             for worker in others:
                 self._give_up(worker)
                 with suppress(Exception):
-                    worker.ended("interrupted")
+                    worker.ended("cut_short", "interrupted")
             raise
         return self._outcome()
 
@@ -121,7 +118,7 @@ class Crew:
             self.moved()
         if worker.error is None:
             with suppress(Exception):  # its row is closed with the run's, or buried by the next
-                worker.ended(None)
+                worker.ended("finished")
 
     def _lose(self, worker: Worker, error: Exception) -> None:
         """What is done for it may fail for the same reason: then its leases run out."""
@@ -135,7 +132,7 @@ class Crew:
         if not self._stopping:
             self._give_up(worker, quietly=away)
         with suppress(Exception):
-            worker.ended(reason)
+            worker.ended("failed", reason)
 
     def _give_up(self, worker: Worker, quietly: bool = False) -> None:
         """Hands its claims back; while the database is away they come back when their leases end."""

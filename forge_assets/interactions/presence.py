@@ -26,6 +26,11 @@ def announce_run(
 ) -> None:
     """Takes the run's lock, then writes its row: a row without its lock is a dead run."""
     hold(engine, run_id)
+    announce(store, run_id, scope)
+
+
+def announce(store: InteractionStore, run_id: str, scope: StageScope) -> None:
+    """Writes the row of a run, or of a worker of it, that is of this process and has its lock."""
     store.register_run(run_id, scope, pid=os.getpid(), host=socket.gethostname())
 
 
@@ -84,7 +89,8 @@ def bury_dead_runs(
     scope: StageScope,
     report: Callable[[str], None],
 ) -> int:
-    """Reclaims the leases of runs that died; ``report`` is told each run id. Returns their number."""
+    """Reclaims what runs hold that died; ``report`` is told each run id. Returns their number."""
+    store.reclaim_left_behind(scope)
     _, dead = running_runs(engine, store, scope)
     for run in dead:
         store.reclaim_run(run.run_id)

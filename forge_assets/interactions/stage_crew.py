@@ -1,7 +1,5 @@
 """Who works on a stage: one worker for the models of this machine, several for those of servers."""
 
-import os
-import socket
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -9,6 +7,8 @@ from functools import partial
 from threading import Lock
 from typing import TypeVar
 
+from forge_assets.interactions import presence
+from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.clerk import Tally, WorkOrder
 from forge_assets.interactions.crew import Crew, Worker
 from forge_assets.interactions.progress import Progress
@@ -16,7 +16,7 @@ from forge_assets.interactions.stage_models import StageModels
 from forge_assets.interactions.wave import WaveHooks, WaveOutcome
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
-from resources.interaction_store import EndState, InteractionStore, StageScope
+from resources.interaction_store import EndState, InteractionStore, OpenWork
 
 T = TypeVar("T")
 
@@ -77,10 +77,12 @@ class StageCrew:
         self._breach = breach
         self._reclaim_dead = reclaim_dead
         self._group_wait = group_wait
+        self._turn = Lock()
+        """Held for a heartbeat."""
         self._telling = Lock()
         self._reclaiming = Lock()
         self._reclaim_at = 0.0
-        self._crew = Crew(store, order.max_interactions, say)
+        self._crew = Crew(store, Budget(order.max_interactions), say)
 
     def work(self, shares: Collection[Share]) -> WaveOutcome:
         """One worker for each share."""
@@ -93,23 +95,24 @@ class StageCrew:
         order, ended = replace(self._order, steps=share.steps, here=share.here), _nothing
         if number > 1:
             order = replace(order, run_id=f"{order.run_id}/{number}")
-            register(self._store, order.run_id, order.scope)
+            presence.announce(self._store, order.run_id, order.scope)
             ended = partial(self._end, order.run_id)
-        worker = Worker(order, self._hooks(), ended)
+        worker = Worker(order, self._hooks(share), ended)
         worker.hooks = replace(worker.hooks, progress=partial(self._tell, worker))
         return worker
 
-    def _hooks(self) -> WaveHooks:
+    def _hooks(self, share: Share) -> WaveHooks:
         crew = self._crew
         return WaveHooks(
             engine=self._models.engine,
             last_batches=self._models.last_batches,
             left=self._models.left,
-            resident=self._models.resident,
+            # Who asks servers does not wait for a load, which holds the cache.
+            resident=self._models.resident if share.here else tuple,
             heartbeat=self._one_at_a_time(self._heartbeat),
             breach=lambda: self._breach() or crew.stopping(),
             progress=self._progress,
-            waiting=self._progress.waiting,
+            waiting=self._tell_waiting,
             reclaim_dead=self._reclaim_now_and_then,
             group_wait=self._group_wait,
             awaited=crew.awaited,
@@ -128,7 +131,7 @@ class StageCrew:
 
     def _one_at_a_time(self, call: Callable[[], T]) -> Callable[[], T]:
         def guarded() -> T:
-            with self._crew.turn:
+            with self._turn:
                 return call()
 
         return guarded
@@ -139,15 +142,13 @@ class StageCrew:
         with self._telling:
             self._progress(model, self._crew.tally())
 
-    def _end(self, run_id: str, error: str | None) -> None:
-        state: EndState = "finished" if error is None else "failed"
-        self._store.end_run(run_id, self._order.scope, state, error)
+    def _tell_waiting(self, work: OpenWork) -> None:
+        with self._telling:
+            self._progress.waiting(work)
+
+    def _end(self, run_id: str, state: EndState, reason: str | None = None) -> None:
+        self._store.end_run(run_id, self._order.scope, state, reason)
 
 
-def register(store: InteractionStore, run_id: str, scope: StageScope) -> None:
-    """Writes the row of a run of this process."""
-    store.register_run(run_id, scope, pid=os.getpid(), host=socket.gethostname())
-
-
-def _nothing(error: str | None) -> None:
+def _nothing(state: EndState, reason: str | None = None) -> None:
     """The run's own row is closed by the run."""

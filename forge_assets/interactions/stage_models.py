@@ -75,7 +75,7 @@ class StageModels:
         self._evictions = gpu.evictions()
         self._loads: list[ModelLoad] = []
         self._started: dict[str, float] = {}
-        """Seconds that a model took until it was ready."""
+        """Seconds of a model's load, until its residency is noted."""
         self._stays: dict[str, _Stay] = {}
         self._lock = Lock()
 
@@ -84,9 +84,10 @@ class StageModels:
         with naming_forge_yaml(self._plan.project.config):
             engine = self._gpu.engine(model, self._config(model), later=self._needed_later())
         with self._lock:
-            self._started[model] = 0.0
+            # Another worker's load may be among them: each model is told by whoever sees it first.
             new = self._gpu.loads()[self._told :]
             self._told += len(new)
+            self._started |= {load.model: load.seconds for load in new if load.tier != SERVER}
         for load in new:
             if load.tier == SERVER:
                 continue
@@ -94,8 +95,6 @@ class StageModels:
                 f"loaded {load.model} as {load.dtype} ({load.dtype_reason}):"
                 f" {load.bytes / 1e6:.0f} MB in {load.seconds:.1f} s, from {load.tier}"
             )
-            if load.model == model:
-                self._started[model] = load.seconds
             self._loads.append(load)
             row = (self._order.run_id, load.model, load.seconds, load.bytes, load.tier)
             patiently(partial(self._store.add_load, *row))
@@ -146,7 +145,7 @@ class StageModels:
             definition=self._chooser.definition(model),
             engine=choice.engine,
             device=self._chooser.device(model),
-            start_seconds=self._started.get(model, 0.0),
+            start_seconds=self._started.pop(model, 0.0),
             busy_seconds=busy_seconds,
             interactions=made.answers,
             prompt_tokens=made.prompt_tokens,

@@ -3,12 +3,13 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import dagster as dg
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from forge_assets.gate import Decision, Refuse, RunLiveness, Wait, evaluate_gate
 from forge_assets.interactions import dagster_runs, presence
@@ -25,6 +26,8 @@ from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage, previous_stage
 from forge_assets.workflow.plan import advance
 from forge_assets.workflow.spec import Step
+from resources.dagster_storage import require_forge_instance
+from resources.database import open_engine
 from resources.errors import InfrastructureError, Refusal
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
@@ -47,6 +50,30 @@ class Limited:
         return self.max_subjects is not None or self.max_interactions is not None
 
 
+@contextmanager
+def open_stage_run(
+    plan: WorkflowPlan,
+    stage: Stage,
+    instance: dg.DagsterInstance,
+    run_id: str,
+    say: Callable[[str], None],
+) -> Iterator["StageRun"]:
+    """The run with its lock taken; an error or a signal closes it, so that nobody waits for it."""
+    require_forge_instance(instance)
+    engine = open_engine()
+    presence.hold(engine, run_id)
+    run = StageRun(plan, stage, engine, InteractionStore(engine), instance, run_id, say)
+    try:
+        yield run
+    except BaseException as error:
+        with suppress(SQLAlchemyError):
+            if isinstance(error, Exception):
+                run.leave("failed", str(error) or type(error).__name__)
+            else:
+                run.leave("cut_short", "interrupted")
+        raise
+
+
 @dataclass(frozen=True)
 class StageRun:
     """Everything that one run needs to work on one stage of one workflow."""
@@ -67,7 +94,6 @@ class StageRun:
 
     def enter(self) -> None:
         """Returns when the stage may run; Refusal says why it may not."""
-        presence.hold(self.engine, self.run_id)
         self._have_subjects()
         presence.announce_run(self.engine, self.store, self.run_id, self.scope)
         self._wait(self._gate, "gate")

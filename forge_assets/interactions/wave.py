@@ -55,8 +55,8 @@ class WaveHooks:
     """Told after every commit."""
     pause: Callable[[float], None]
     """Waits so many seconds at most, less when a commit of this process may have made more ready."""
-    budget: Budget | None = None
-    """Of all workers of the run; None is the order's own."""
+    budget: Budget
+    """Of all workers of the run."""
 
 
 def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> WaveOutcome:

@@ -128,8 +128,8 @@ class ModelCache:
 
     def resident(self) -> list[str]:
         """Keys of the models on their devices, least recently used first."""
-        with self._lock, self._server_lock:
-            return [key for key, _ in [*self._servers, *self._engines]]
+        with self._lock:
+            return [key for key, _ in self._engines]
 
     def close(self) -> None:
         """Unload everything."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.wave import WaveHooks, run_wave
 from resources.gpu.model_cache import ModelCache
 from resources.gpu.model_config import ModelConfig
@@ -42,6 +43,7 @@ def test_each_model_is_loaded_once(
         awaited=lambda: stage.order().steps,
         moved=lambda: None,
         pause=lambda seconds: None,
+        budget=Budget(),
     )
     outcome = run_wave(stage.store, stage.order(), hooks)
     assert outcome.tally.finished == 7 * len(MODELS)

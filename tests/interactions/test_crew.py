@@ -9,10 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from forge_assets.interactions.attempt import QUARANTINE_LOSSES
-from forge_assets.interactions.crew import Crew, Worker
+from forge_assets.interactions.budget import Budget
+from forge_assets.interactions.crew import Crew, Ended, Worker
 from forge_assets.interactions.wave import WaveOutcome
 from resources.gpu.engines.base import Completion, GenerationRequest
 from resources.interaction import SUSPECT_LOSSES
+from resources.interaction_store import EndState
 from tests.interactions.test_wave import RUN, Echo, Stage, planned, step
 
 PATIENCE_SECONDS = 30
@@ -59,7 +61,7 @@ class Team:
 
     stage: Stage
     said: list[str] = field(default_factory=list)
-    ended: dict[str, str | None] = field(default_factory=dict)
+    ended: dict[str, tuple[EndState, str | None]] = field(default_factory=dict)
 
     def run(
         self,
@@ -67,7 +69,7 @@ class Team:
         engines: Callable[[int, str], Echo] | None = None,
         max_interactions: int | None = None,
     ) -> WaveOutcome:
-        crew = Crew(self.stage.store, max_interactions, self.said.append)
+        crew = Crew(self.stage.store, Budget(max_interactions), self.said.append)
         workers = []
         for number, steps in enumerate(shares, start=1):
             run_id = RUN if number == 1 else f"{RUN}/{number}"
@@ -89,8 +91,11 @@ class Team:
     def _engine(self, engines: Callable[[int, str], Echo], number: int) -> Callable[[str], Echo]:
         return lambda model: engines(number, model)
 
-    def _note(self, run_id: str) -> Callable[[str | None], None]:
-        return lambda error: self.ended.__setitem__(run_id, error)
+    def _note(self, run_id: str) -> Ended:
+        def note(state: EndState, reason: str | None = None) -> None:
+            self.ended[run_id] = (state, reason)
+
+        return note
 
 
 def claims_of(engine: sa.Engine) -> dict[int, set[str]]:
@@ -156,8 +161,8 @@ def test_an_error_in_one_worker_ends_no_other(postgres_engine: sa.Engine) -> Non
     outcome = team.run([frozenset({"draft"})] * 3, lambda number, model: engines[number])
     assert stage.statuses() == {"completed": 40}
     assert outcome.open_work.total == 0
-    assert team.ended[f"{RUN}/2"] in ("the engine is gone", None)
-    if team.ended[f"{RUN}/2"]:
+    assert team.ended[f"{RUN}/2"] in (("failed", "the engine is gone"), ("finished", None))
+    if team.ended[f"{RUN}/2"][1]:
         assert any("the engine is gone; the others go on" in line for line in team.said)
 
 
@@ -198,7 +203,7 @@ def test_an_interruption_waits_for_no_answer(postgres_engine: sa.Engine) -> None
     engines = {1: Interrupted(), 2: silent}
     with pytest.raises(KeyboardInterrupt):
         team.run([frozenset({"draft"})] * 2, lambda number, model: engines[number])
-    assert team.ended[f"{RUN}/2"] == "interrupted"
+    assert team.ended[f"{RUN}/2"] == ("cut_short", "interrupted")
     assert stage.statuses() == {"pending": 40}
     for thread in threading.enumerate():
         if thread.name == f"{RUN}/2":

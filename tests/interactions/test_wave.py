@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.clerk import WorkOrder
 from forge_assets.interactions.made import Made
 from forge_assets.interactions.wave import (
@@ -78,9 +79,9 @@ class Stage:
         steps = frozenset(step.name for step in self.workflow.steps)
         return replace(WorkOrder(self.scope, self.workflow, RUN, steps), **changes)  # type: ignore[arg-type]
 
-    def run(self, **changes: object) -> WaveOutcome:
+    def run(self, limit: int | None = None, **changes: object) -> WaveOutcome:
         order = self.order(**changes)
-        hooks = replace(self.hooks(), awaited=lambda: order.steps)
+        hooks = replace(self.hooks(), awaited=lambda: order.steps, budget=Budget(limit))
         return run_wave(self.store, order, hooks)
 
     def hooks(self) -> WaveHooks:
@@ -98,6 +99,7 @@ class Stage:
             awaited=lambda: self.order().steps,
             moved=lambda: None,
             pause=time.sleep,
+            budget=Budget(),
         )
 
     def load(self, model: str) -> Echo:
@@ -184,7 +186,7 @@ def test_a_limited_number_of_interactions_leaves_the_rest_pending(
     postgres_engine: sa.Engine,
 ) -> None:
     stage = planned(postgres_engine, [step("one", "a")], list("abcde"))
-    outcome = stage.run(max_interactions=3)
+    outcome = stage.run(limit=3)
     assert stage.statuses() == {"completed": 3, "pending": 2}
     assert outcome.open_work.total == 2
     stage.run()

@@ -129,6 +129,20 @@ def test_everything_of_a_dead_run_is_reclaimed(store: InteractionStore) -> None:
     assert commit(store, *(completed(c) for c in mine)).committed == 2
 
 
+def test_what_a_run_holds_that_has_ended_is_reclaimed(store: InteractionStore) -> None:
+    prepare(store, 4)
+    for run_id in (RUN, "run-2"):
+        store.register_run(run_id, CANARY, pid=1, host="here")
+    mine, theirs = claim(store, limit=2), claim(store, limit=2, run_id="run-2")
+    assert store.reclaim_left_behind(CANARY) == 0
+    store.end_run("run-2", CANARY, "cut_short", "interrupted")
+    assert store.reclaim_left_behind(CANARY) == 2
+    assert store.open_work(CANARY, run_id=RUN).running_here == 2
+    again = claim(store, limit=4, run_id="run-3")
+    assert {(c.interaction_id, c.losses) for c in again} == {(c.interaction_id, 0) for c in theirs}
+    assert commit(store, *(completed(c) for c in mine)).committed == 2
+
+
 def test_a_lease_is_extended_only_for_its_holder(
     store: InteractionStore, postgres_engine: sa.Engine
 ) -> None:

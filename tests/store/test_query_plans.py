@@ -127,6 +127,7 @@ def test_no_statement_of_the_hot_path_walks_the_whole_table(engine: sa.Engine) -
         store.unfinished_parents(STAGE, ["summarize"])
         store.ended_by_step(STAGE, VERSIONS)
         store.reclaim_expired(STAGE)
+        store.reclaim_left_behind(STAGE)
         store.reclaim_run("run-1")
         store.plan_stage(STAGE, planned(), advance)
     assert len(sent) > 16
