@@ -1,5 +1,6 @@
 """Leases: who works on which interaction, until when, under which fencing token."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from resources.interaction import SUSPECT_LOSSES, Claim, StepState
 from resources.store_advance import step_state
 from resources.store_base import IN_SCOPE, StoreBase, restriction, scope_values
 from resources.store_types import OpenWork, SlowAnswers, StageScope
+from resources.tally_store import PLANNED_OTHERWISE
+from resources.worker_ids import run_of, sql_run_of
 
 READY = """i.status = 'pending' AND i.ready
     AND (i.retry_at IS NULL OR i.retry_at <= clock_timestamp())"""
@@ -25,6 +28,7 @@ CLAIM = f"""
 WITH picked AS (
     SELECT i.id FROM forge.interactions i
     WHERE {IN_SCOPE} AND i.model = :model AND {READY} AND {{losses}} {{restriction}}
+      AND (CAST(:versions AS jsonb) IS NULL OR NOT {PLANNED_OTHERWISE})
     ORDER BY {{first}} i.ordinal, i.id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE forge.interactions i
@@ -65,7 +69,7 @@ UPDATE forge.interactions i
 SET lease_until = clock_timestamp() + CAST(:lease AS double precision) * interval '1 second'
 FROM held WHERE i.id = held.id"""
 
-_RECLAIM = """
+RECLAIM = """
 WITH lost AS (
     SELECT i.id, i.token FROM forge.interactions i WHERE {where} ORDER BY i.id FOR UPDATE {wait}
 ), back AS (
@@ -100,8 +104,8 @@ SELECT count(*) FILTER (WHERE x.ready_now) AS ready,
 FROM (
     SELECT i.status, i.ready, i.retry_at, i.lease_until, {READY} AS ready_now,
            i.status = 'pending' AND i.ready AND i.retry_at > clock_timestamp() AS waits,
-           i.status = 'running' AND i.run_id IS NOT DISTINCT FROM :run_id AS here,
-           i.status = 'running' AND i.run_id IS DISTINCT FROM :run_id AS elsewhere
+           i.status = 'running' AND {sql_run_of("i.run_id")} IS NOT DISTINCT FROM :run_id AS here,
+           i.status = 'running' AND {sql_run_of("i.run_id")} IS DISTINCT FROM :run_id AS elsewhere
     FROM forge.interactions i
     WHERE {IN_SCOPE} AND i.status IN ('pending', 'running') {{restriction}}
 ) x"""
@@ -144,13 +148,15 @@ class ClaimStore(StoreBase):
         subject_ids: Collection[int] | None = None,
         ancestors_of: Mapping[str, Collection[str]],
         suspects: bool | None = False,
+        versions: Mapping[str, str] | None = None,
     ) -> list[Claim]:
         """Take up to ``limit`` ready interactions of a model, first subjects first.
 
         ``suspects``: only those that ``SUSPECT_LOSSES`` workers did not come back from, or only the
         others; None is both. Never waits for another claimer. The run must be registered on the
         stage, or its working time is not known. ``ancestors_of``: for each step the steps whose state
-        the claim carries.
+        the claim carries. ``versions``: of the caller's steps; nothing once the stage is planned by
+        others, since the caller would answer the wrong prompts. None does not look.
         """
         only, extra = restriction(steps, subject_ids)
         values = {
@@ -161,6 +167,7 @@ class ClaimStore(StoreBase):
             "run_id": run_id,
             "limit": limit,
             "lease": lease_seconds,
+            "versions": None if versions is None else json.dumps(dict(versions)),
         }
         chosen = ANY if suspects is None else SUSPECTS if suspects else UNSUSPECTED
         query = sa.text(CLAIM.format(restriction=only, **chosen)).columns(fields=JSONB)
@@ -236,7 +243,7 @@ class ClaimStore(StoreBase):
         return self._reclaim(scope, _LEFT_BEHIND, "its run has ended", losses=0)
 
     def _reclaim(self, scope: StageScope, where: str, reason: str, losses: int) -> int:
-        statement = sa.text(_RECLAIM.format(where=where, wait="SKIP LOCKED"))
+        statement = sa.text(RECLAIM.format(where=where, wait="SKIP LOCKED"))
         values = {**scope_values(scope), "partition": scope.partition}
         with self._engine.begin() as connection:
             return connection.execute(
@@ -256,7 +263,7 @@ class ClaimStore(StoreBase):
 
     def _reclaim_run(self, run_id: str, reason: str, losses: int) -> int:
         where = "i.run_id = :run_id AND i.status = 'running'"
-        statement = sa.text(_RECLAIM.format(where=where, wait=""))
+        statement = sa.text(RECLAIM.format(where=where, wait=""))
         values = {"run_id": run_id, "reason": reason, "losses": losses}
         with self._engine.begin() as connection:
             return connection.execute(statement, values).rowcount
@@ -265,7 +272,7 @@ class ClaimStore(StoreBase):
         """Whether a lease of the run, or of one of its workers, has not ended yet."""
         query = sa.text(
             "SELECT EXISTS (SELECT FROM forge.interactions WHERE status = 'running'"
-            " AND split_part(run_id, '/', 1) = :run_id AND lease_until > clock_timestamp())"
+            f" AND {sql_run_of('run_id')} = :run_id AND lease_until > clock_timestamp())"
         )
         with self._engine.connect() as connection:
             return bool(connection.execute(query, {"run_id": run_id}).scalar_one())
@@ -285,9 +292,10 @@ class ClaimStore(StoreBase):
         *,
         run_id: str | None = None,
     ) -> OpenWork:
-        """What is not final yet. Without ``run_id`` everything in work is elsewhere."""
+        """What is not final yet. Here is what the run of ``run_id``, or of that worker, has in work;
+        without it everything is elsewhere."""
         only, extra = restriction(steps, subject_ids)
-        values = {**scope_values(scope), **extra, "run_id": run_id}
+        values = {**scope_values(scope), **extra, "run_id": run_of(run_id) if run_id else None}
         query = sa.text(_OPEN.format(restriction=only)).columns(
             retry_in_seconds=sa.Double, lease_in_seconds=sa.Double
         )

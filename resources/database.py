@@ -21,6 +21,13 @@ VARIABLE = "FORGE_DATABASE_URL"
 DRIVER = "postgresql+psycopg2"
 CONNECT_SECONDS = 5
 HANGING_SECONDS = 60
+SILENT_HOST = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""For libpq: a host that answers nothing any more, not even with a refusal, is given up in 30 s."""
 POOL_SIZE = 32
 """Connections of one process, opened as they are needed: PostgreSQL grants 100 to all unless told."""
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -78,7 +85,11 @@ def create_engine(url: str | sqlalchemy.URL, **options: Any) -> sqlalchemy.Engin
     engine = sqlalchemy.create_engine(
         url,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": CONNECT_SECONDS, "application_name": "forge"},
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "forge",
+            **SILENT_HOST,
+        },
         **options,
     )
     event.listen(engine, "connect", _end_hanging_transactions)

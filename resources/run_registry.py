@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from resources import store_schema as schema
 from resources.store_base import StoreBase
 from resources.store_types import ModelLoad, RunRow, StageScope
+from resources.worker_ids import sql_run_of
 
 EndState = Literal["finished", "cut_short", "failed", "dead"]
 
@@ -36,11 +37,13 @@ class RunRegistry(StoreBase):
     def end_run(
         self, run_id: str, scope: StageScope, state: EndState, reason: str | None = None
     ) -> bool:
-        """Close the run's row of a stage. False when it had ended: the first ending stays."""
+        """Close the rows of a run, and of its workers, of a stage; or of the one worker that is named.
+        False when they had ended: the first ending stays."""
+        mine = sa.literal_column(sql_run_of("run_id")) == run_id
         statement = (
             sa.update(schema.runs)
             .where(
-                schema.runs.c.run_id == run_id,
+                sa.or_(schema.runs.c.run_id == run_id, mine),
                 schema.runs.c.workflow == scope.workflow,
                 schema.runs.c.partition == scope.partition,
                 schema.runs.c.ended_at.is_(None),

@@ -1,11 +1,13 @@
 """Planning: a stage has one live row for each of its subjects x the steps of the workflow now."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from resources import store_schema as schema
+from resources.claim_store import RECLAIM
 from resources.interaction import Status
 from resources.store_advance import release_stuck
 from resources.store_base import (
@@ -21,7 +23,7 @@ from resources.store_base import (
 )
 from resources.store_supersede import supersede_rows
 from resources.store_types import Advance, PlannedStep, PlanReport, StageScope
-from resources.tally_store import fold_tallies, keep_writers_out, rebuild_tallies
+from resources.tally_store import PLANNED_OTHERWISE, fold_tallies, keep_writers_out, rebuild_tallies
 
 _PLANNED = """json_to_recordset(CAST(:planned AS json))
     AS p(name text, version text, model text, root boolean)"""
@@ -48,6 +50,12 @@ FROM (
 _OUTDATED = f"""
     i.workflow = :workflow AND (i.old_text OR NOT EXISTS (
         SELECT FROM {_PLANNED} WHERE p.name = i.step AND p.version = i.version))"""
+
+_TAKE_BACK = RECLAIM.format(
+    where=f"{IN_SCOPE} AND i.status = 'running' AND i.subject_id = ANY(CAST(:subjects AS bigint[]))",
+    wait="",
+)
+_TAKEN_BACK = {"reason": "the stage was planned anew", "losses": 0}
 
 _CREATE = """
 INSERT INTO forge.interactions
@@ -135,12 +143,21 @@ class StagePlanner(StoreBase):
             superseded = supersede_rows(
                 connection, outdated, _OUTDATED, values, "the workflow or the subject changed"
             )
+            # Who works by the old plan would also move on what comes after by it.
+            connection.execute(sa.text(_TAKE_BACK), {**values, "subjects": outdated, **_TAKEN_BACK})
             created = connection.execute(sa.text(_CREATE), values).rowcount
             if created:
                 refresh_statistics(connection, "forge.interactions", created)
             moved = release_stuck(connection, scope, advance)
             fold_tallies(connection, scope.dataset)
         return PlanReport(created, superseded, moved.newly_ready, moved.skipped)
+
+    def planned_otherwise(self, scope: StageScope, versions: Mapping[str, str]) -> bool:
+        """Whether a run with other versions of the steps has planned the stage since."""
+        values = {**scope_values(scope), "versions": json.dumps(dict(versions))}
+        with self._engine.connect() as connection:
+            query = sa.text(f"SELECT {PLANNED_OTHERWISE}")
+            return bool(connection.execute(query, values).scalar_one())
 
     def retry(
         self,

@@ -12,6 +12,7 @@ from resources.interaction import ErrorClass, Status
 from resources.stage_counts import StageCounts
 from resources.store_base import IN_SCOPE, StoreBase, restriction, scope_values
 from resources.store_types import Example, FailureClass, ModelCounts, StageScope, StepCounts
+from resources.worker_ids import sql_run_of
 
 EXCERPT_CHARACTERS = 300
 
@@ -47,9 +48,8 @@ WITH v AS (
     SELECT x.stage, x.run_id, sum(x.n) AS results FROM tallied x
     WHERE x.current AND x.run_id IS NOT NULL
     GROUP BY x.stage, x.run_id HAVING sum(x.n) > 0
-), r AS MATERIALIZED (
-    SELECT m.stage, m.run_id, r.first_claim, r.last_commit,
-           tstzrange(r.first_claim, r.last_commit, '[]') AS span,
+), workers AS (
+    SELECT m.stage, {run_of} AS run_id, r.first_claim, r.last_commit,
            CASE WHEN r.partition = st.partition THEN m.results ELSE (
                SELECT sum(t.n) FROM forge.interaction_tallies t WHERE t.run_id = m.run_id
            ) END AS results
@@ -57,6 +57,10 @@ WITH v AS (
     JOIN st ON st.first = m.stage
     JOIN forge.runs r ON r.run_id = m.run_id
         AND r.dataset = :dataset AND r.workflow = :workflow AND r.last_commit >= r.first_claim
+), r AS MATERIALIZED (
+    SELECT w.stage, w.run_id, min(w.first_claim) AS first_claim, max(w.last_commit) AS last_commit,
+           tstzrange(min(w.first_claim), max(w.last_commit), '[]') AS span, sum(w.results) AS results
+    FROM workers w GROUP BY w.stage, w.run_id
 ), stretches AS (
     SELECT x.stage, x.span, sum(r.results) AS results
     FROM (SELECT r.stage, unnest(range_agg(r.span)) AS span FROM r GROUP BY r.stage) x
@@ -183,7 +187,11 @@ class StageReads(StoreBase):
             only_tallies = "AND t.stage = ANY(ARRAY(SELECT st.first FROM st))"
             values["partitions"] = list(partitions)
         with self._engine.connect() as connection:
-            query = sa.text(_STAGES.format(restriction=only, only_tallies=only_tallies))
+            query = sa.text(
+                _STAGES.format(
+                    restriction=only, only_tallies=only_tallies, run_of=sql_run_of("m.run_id")
+                )
+            )
             rows = connection.execute(query, values).mappings()
             stages = [_stage(dict(row), len(step_versions)) for row in rows]
             finished = _finished(connection, stages, values)

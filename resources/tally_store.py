@@ -53,6 +53,14 @@ LEFT JOIN (
 WHERE i.dataset = :dataset AND i.superseded_at IS NULL
 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"""
 
+PLANNED_OTHERWISE = """EXISTS (
+    SELECT FROM forge.interaction_tallies t
+    WHERE t.dataset = :dataset AND t.workflow = :workflow AND t.stage = :first
+      AND t.version IS DISTINCT FROM CAST(:versions AS jsonb) ->> t.step
+    GROUP BY t.step, t.version HAVING sum(t.n) > 0
+)"""
+"""Whether live rows of a stage are of other ``:versions`` of their steps, a JSON object."""
+
 
 class TallyStore(StoreBase):
     def fold_tallies(self, dataset: str, *, more_than: int = FOLD_ABOVE) -> int:

@@ -22,7 +22,9 @@ def _print(answer: DryRun) -> None:
         f" interactions to do, {answer.done} done"
     )
     if not answer.subjects:
-        out("no subject of the source falls into this stage")
+        which = "that is known so far" if answer.as_last_read else "of the source"
+        out(f"no subject {which} falls into this stage")
+        _print_caveat(answer)
         return
     for group in answer.groups:
         size = "size unknown until converted"
@@ -37,10 +39,7 @@ def _print(answer: DryRun) -> None:
         took = "not measured yet" if group.seconds is None else f"about {group.seconds:.0f} s"
         out(f"    {group.engine} ({group.engine_reason}): {took} for some {group.answers} answers")
     out(f"model loads: {answer.loads}")
-    if answer.done:
-        out(
-            "what has changed in the subjects' source since it was read last is not in these figures"
-        )
+    _print_caveat(answer)
     for warning in answer.warnings:
         out(f"warning: {warning}")
     if answer.seconds is None:
@@ -49,3 +48,10 @@ def _print(answer: DryRun) -> None:
         out(f"time: about {answer.seconds:.0f} s, as these engines took before")
     else:
         out(f"time: about {answer.seconds:.0f} s at the rate of {answer.measured_on}")
+
+
+def _print_caveat(answer: DryRun) -> None:
+    if answer.as_last_read:
+        out(
+            "what has changed in the subjects' source since it was read last is not in these figures"
+        )

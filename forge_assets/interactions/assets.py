@@ -162,12 +162,12 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
             written = write_results(run)
             outcomes = checks.results_checks(run)
             run.leave("finished")
-            forget(run)
             yield written
             for check in outcomes:
                 mark = "passed" if check.passed else "FAILED"
                 context.log.info(f"{check.check_name} {mark}: {check.description}")
                 yield check
+            forget(run)
 
     return results
 

@@ -27,8 +27,8 @@ from resources.interaction_store import (
 )
 
 _HEARTBEAT_SECONDS = 5.0
-_DATABASE_PATIENCE_SECONDS = 120.0
-LEASE_SECONDS = _DATABASE_PATIENCE_SECONDS + 30.0
+DATABASE_PATIENCE_SECONDS = 120.0
+LEASE_SECONDS = DATABASE_PATIENCE_SECONDS + 30.0
 """Renewed by every heartbeat; nobody who waits for the database loses it meanwhile."""
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -42,6 +42,8 @@ class WorkOrder:
     workflow: Workflow
     run_id: str
     steps: frozenset[str]
+    versions: Mapping[str, str]
+    """Of every step of the workflow, as this run has planned the stage."""
     subject_ids: frozenset[int] | None = None
     """None is every subject of the stage."""
     max_interactions: int | None = None
@@ -292,6 +294,7 @@ class Clerk:
             subject_ids=order.subject_ids,
             ancestors_of=self._ancestors,
             suspects=suspects,
+            versions=order.versions,
         )
 
     def _conclude(self, completion: Completion) -> Result:
@@ -311,7 +314,10 @@ class Clerk:
         self.tally.committed += report.committed
         self.tally.refused += len(report.refused)
         self.tally.skipped += report.skipped
-        self.tally.finished += sum(result.status.final for result in results) - len(report.refused)
+        refused = set(report.refused)
+        self.tally.finished += sum(
+            result.status.final and result.interaction_id not in refused for result in results
+        )
         self.tally.tokens += sum(result.output_tokens for result in results)
         if report.refused:
             _log.warning("refused late results of interactions %s", list(report.refused))
@@ -332,4 +338,4 @@ class Clerk:
 
 def patiently(call: Callable[[], T]) -> T:
     """A store call, repeated while the database is away, then InfrastructureError."""
-    return with_retries(call, seconds=_DATABASE_PATIENCE_SECONDS)
+    return with_retries(call, seconds=DATABASE_PATIENCE_SECONDS)

@@ -4,21 +4,25 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from forge_assets.interactions.budget import Budget
 from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
 from forge_assets.interactions.wave import WaveHooks, WaveOutcome, run_wave
-from resources.errors import InfrastructureError
+from resources.errors import ForgeError, InfrastructureError
 from resources.interaction_store import EndState, InteractionStore
 
 _LOOK_EVERY_SECONDS = 1.0
+_CLAIM_SECONDS = 2.0
+"""What an interruption waits for a claim: one that comes later is taken back by the next run."""
 _log = logging.getLogger(__name__)
 
 
 class Ended(Protocol):
-    def __call__(self, state: EndState, reason: str | None = None) -> None: ...
+    def __call__(self, state: EndState, reason: str | None = None) -> object: ...
 
 
 @dataclass
@@ -123,6 +127,8 @@ class Crew:
     def _lose(self, worker: Worker, error: Exception) -> None:
         """What is done for it may fail for the same reason: then its leases run out."""
         reason = one_line(error)
+        if not isinstance(error, ForgeError | SQLAlchemyError):
+            _log.error("worker %s ended", worker.order.run_id, exc_info=error)
         away = isinstance(error, InfrastructureError)
         # Once for a reason: while the database is away every line waits for it.
         if len(self._workers) > 1 and reason not in self._told:
@@ -146,10 +152,10 @@ class Crew:
             )
 
     def _stop(self) -> None:
-        self.budget.close()
         with self._news:
             self._stopping = True
             self._news.notify_all()
+        self.budget.close(_CLAIM_SECONDS)
 
     def _outcome(self) -> WaveOutcome:
         order = self._workers[0].order
@@ -162,7 +168,8 @@ class Crew:
             raise errors[0]
         outcomes = [worker.outcome for worker in self._workers if worker.outcome is not None]
         halted = next((outcome.halted for outcome in outcomes if outcome.halted), None)
-        return replace(outcomes[0], tally=self.tally(), open_work=work, halted=halted)
+        # What was broken in the last moment has stopped nothing.
+        return WaveOutcome(self.tally(), halted if work.total else None)
 
 
 def one_line(error: Exception) -> str:

@@ -61,6 +61,8 @@ class DryRun:
     seconds: float | None
     """From what the engines took before, else from the rate of the stages that ran."""
     measured_on: str | None
+    as_last_read: bool
+    """The subjects are those of the source's last reading, not of the source as it is now."""
     warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def dry_run(plan: WorkflowPlan, stage: Stage, store: InteractionStore) -> DryRun
         loads=sum(group.server is None for group in groups),
         seconds=seconds,
         measured_on=measured_on,
+        as_last_read=facts.as_last_read,
         warnings=_warnings(plan),
     )
 

@@ -9,7 +9,9 @@ def forget(run: StageRun) -> None:
     """The stage is done: what hinders this is told and fails nothing."""
     limits = run.plan.project.config.retention
     try:
-        removed = run.store.apply_retention(events=limits.events, samples=limits.samples)
+        removed = run.store.apply_retention(
+            run.scope.dataset, events=limits.events, samples=limits.samples
+        )
     except SQLAlchemyError as error:
         run.say(
             f"old events and samples were not removed ({type(error).__name__}); the next run will"

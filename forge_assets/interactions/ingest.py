@@ -53,7 +53,8 @@ def ingest_subjects(
     with naming_forge_yaml(project.config):
         ingestion.report = store.ingest(dataset, valid_records())
     store.sync_stages(dataset, project.stage_ranges)
-    _tell_what_is_missing(ingestion, say)
+    _tell_what_is_passed_over(ingestion, say)
+    _tell_what_is_different(ingestion.report, say)
     last = project.stages[-1]
     if ingestion.report.total > last.end:
         say(
@@ -63,24 +64,45 @@ def ingest_subjects(
     return ingestion
 
 
-def _tell_what_is_missing(ingestion: Ingestion, say: Callable[[str], None]) -> None:
+def _tell_what_is_passed_over(ingestion: Ingestion, say: Callable[[str], None]) -> None:
     unnamed = ingestion.bad_count - len(ingestion.bad)
     if unnamed:
         say(f"passed over {unnamed:,} more records: {ingestion.bad_count:,} in all")
-    absent = ingestion.report.absent
-    if absent:
+    report = ingestion.report
+    if report.duplicates:
+        whose = (
+            "record passed over: its" if report.duplicates == 1 else "records passed over: their"
+        )
         say(
-            f"{absent:,} of the subjects of before are no longer in the source: they stay in their"
+            f"{report.duplicates:,} {whose} key came before (the first: {report.first_duplicate!r})"
+        )
+
+
+def _tell_what_is_different(report: IngestReport, say: Callable[[str], None]) -> None:
+    if report.superseded:
+        changed = (
+            "1 subject has changed: what was made of it"
+            if report.changed == 1
+            else f"{report.changed:,} subjects have changed: what was made of them"
+        )
+        say(f"{changed} is made anew")
+    if report.absent:
+        say(
+            f"{report.absent:,} of the subjects of before are no longer in the source: they stay in their"
             " stages, are worked on and count like the others"
         )
 
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """How many subjects there are, and the fields that any of them has."""
+    """How many subjects there are, and the fields that any of them has.
+
+    ``as_last_read``: known from the store; the source may have changed since.
+    """
 
     subjects: int
     fields: frozenset[str]
+    as_last_read: bool
 
 
 def look_at_subjects(project: Project, store: InteractionStore) -> SourceFacts:
@@ -88,7 +110,7 @@ def look_at_subjects(project: Project, store: InteractionStore) -> SourceFacts:
     dataset = project.config.dataset
     count = store.subject_count(dataset)
     if count:
-        return SourceFacts(count, frozenset(store.field_names(dataset)))
+        return SourceFacts(count, frozenset(store.field_names(dataset)), as_last_read=True)
     keys: set[str] = set()
     fields: set[str] = set()
     with naming_forge_yaml(project.config):
@@ -96,7 +118,7 @@ def look_at_subjects(project: Project, store: InteractionStore) -> SourceFacts:
             if isinstance(record, SubjectRecord):
                 keys.add(record.key)
                 fields.update(record.fields)
-    return SourceFacts(len(keys), frozenset(fields))
+    return SourceFacts(len(keys), frozenset(fields), as_last_read=False)
 
 
 def check_fields(workflow: Workflow, known: Collection[str]) -> None:

@@ -9,9 +9,8 @@ import sqlalchemy as sa
 
 from resources.interaction_store import InteractionStore, RunRow, StageScope
 from resources.locks import LockSpace, SessionLock, is_held
+from resources.worker_ids import run_of
 
-_WORKER = "/"
-"""Between a run's id and the number of one of its workers: they live and die with the run."""
 _held: dict[str, SessionLock] = {}
 """Run locks of this process, kept until it ends: Dagster closes a run after its last step."""
 
@@ -52,11 +51,6 @@ def lives(engine: sa.Engine, store: InteractionStore, run_id: str) -> bool:
         if is_held(connection, LockSpace.RUN, locked):
             return True
     return any(_process_lives(store, run) for run in store.open_rows(run_id))
-
-
-def run_of(run_id: str) -> str:
-    """The run that a worker belongs to."""
-    return run_id.partition(_WORKER)[0]
 
 
 def _process_lives(store: InteractionStore, run: RunRow) -> bool:

@@ -33,10 +33,11 @@ class Progress:
 
     def waiting(self, work: OpenWork) -> None:
         """``ramp-50: waits for 3 retries, the next in 12 s``, or for what others work on."""
-        if self._clock() < self._next:
+        if work.ready or work.running_here or self._clock() < self._next:
+            # Another worker of this run is at it.
             return
         self._next = self._clock() + _EVERY_SECONDS
-        waits = [f"for {work.ready} that other workers take"] if work.ready else []
+        waits = []
         if work.waiting_retry:
             seconds = max(0.0, work.retry_in_seconds or 0.0)
             waits.append(f"for {work.waiting_retry} retries, the next in {seconds:.0f} s")

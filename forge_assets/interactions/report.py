@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from forge_assets.config import Thresholds
-from forge_assets.interactions import presence
 from forge_assets.interactions.markdown import code, fence, listing, table
 from forge_assets.stage_checks import CheckOutcome, StageVerdict, check_stage, judge_stage, share
 from resources.interaction import Status
@@ -24,6 +23,7 @@ from resources.store_types import (
     StageScope,
     StepCounts,
 )
+from resources.worker_ids import run_of
 
 _EXAMPLES = 5
 
@@ -64,7 +64,7 @@ def read_stage_report(
         checks=check_stage(counts, thresholds),
         steps=tuple(store.step_counts(scope)),
         models=tuple(store.model_counts(scope)),
-        runs=len({presence.run_of(run_id) for run_id in run_ids}),
+        runs=len({run_of(run_id) for run_id in run_ids}),
         loads=tuple(store.loads(run_ids)),
         residencies=tuple(store.residencies_of_runs(run_ids)),
         peaks=peaks(samples),

@@ -5,21 +5,21 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import TypeVar
 
 from forge_assets.interactions import presence
 from forge_assets.interactions.budget import Budget
-from forge_assets.interactions.clerk import Tally, WorkOrder
-from forge_assets.interactions.crew import Crew, Worker
+from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
+from forge_assets.interactions.crew import Crew, Ended, Worker
 from forge_assets.interactions.progress import Progress
 from forge_assets.interactions.stage_models import StageModels
-from forge_assets.interactions.wave import WaveHooks, WaveOutcome
+from forge_assets.interactions.wave import BATCHES_AHEAD, WaveHooks, WaveOutcome
 from forge_assets.project import WorkflowPlan
 from forge_assets.stages import Stage
 from resources.interaction_store import EndState, InteractionStore, OpenWork
+from resources.worker_ids import worker_id
 
-T = TypeVar("T")
-
+_BEAT_EVERY_SECONDS = 4.0
+"""Each worker asks for it every 5 s."""
 _RECLAIM_EVERY_SECONDS = 1.0
 SERVER_WORKERS = 5
 """Unless the stage or the command says otherwise."""
@@ -77,31 +77,40 @@ class StageCrew:
         self._breach = breach
         self._reclaim_dead = reclaim_dead
         self._group_wait = group_wait
-        self._turn = Lock()
-        """Held for a heartbeat."""
+        self._beating = Lock()
+        self._beat_at = 0.0
         self._telling = Lock()
         self._reclaiming = Lock()
         self._reclaim_at = 0.0
+        self._at_servers = 0
         self._crew = Crew(store, Budget(order.max_interactions), say)
 
     def work(self, shares: Collection[Share]) -> WaveOutcome:
         """One worker for each share."""
+        self._at_servers = sum(not share.here for share in shares)
         workers = [self._worker(n, share) for n, share in enumerate(shares, start=1)]
         return self._crew.run(workers)
 
     def _worker(self, number: int, share: Share) -> Worker:
         """The first works under the run's own id; each other is a run of its own in the store, so
         that its leases and its working time are its own."""
-        order, ended = replace(self._order, steps=share.steps, here=share.here), _nothing
+        run_id = worker_id(self._order.run_id, number)
+        order = replace(self._order, run_id=run_id, steps=share.steps, here=share.here)
+        ended: Ended = _nothing
         if number > 1:
-            order = replace(order, run_id=f"{order.run_id}/{number}")
-            presence.announce(self._store, order.run_id, order.scope)
-            ended = partial(self._end, order.run_id)
-        worker = Worker(order, self._hooks(share), ended)
-        worker.hooks = replace(worker.hooks, progress=partial(self._tell, worker))
+            patiently(partial(presence.announce, self._store, run_id, order.scope))
+            ended = partial(self._store.end_run, run_id, order.scope)
+
+        def progress(model: str, tally: Tally) -> None:
+            worker.tally = tally
+            # Not a heartbeat's lock: an engine must not wait for another worker's.
+            with self._telling:
+                self._progress(model, self._crew.tally())
+
+        worker = Worker(order, self._hooks(share, progress), ended)
         return worker
 
-    def _hooks(self, share: Share) -> WaveHooks:
+    def _hooks(self, share: Share, progress: Callable[[str, Tally], None]) -> WaveHooks:
         crew = self._crew
         return WaveHooks(
             engine=self._models.engine,
@@ -109,12 +118,13 @@ class StageCrew:
             left=self._models.left,
             # Who asks servers does not wait for a load, which holds the cache.
             resident=self._models.resident if share.here else tuple,
-            heartbeat=self._one_at_a_time(self._heartbeat),
+            heartbeat=self._beat_now_and_then,
             breach=lambda: self._breach() or crew.stopping(),
-            progress=self._progress,
+            progress=progress,
             waiting=self._tell_waiting,
             reclaim_dead=self._reclaim_now_and_then,
             group_wait=self._group_wait,
+            batches_ahead=BATCHES_AHEAD / (1 if share.here else self._at_servers),
             awaited=crew.awaited,
             moved=crew.moved,
             pause=crew.pause,
@@ -129,25 +139,20 @@ class StageCrew:
             self._reclaim_at = time.monotonic() + _RECLAIM_EVERY_SECONDS
             return self._reclaim_dead()
 
-    def _one_at_a_time(self, call: Callable[[], T]) -> Callable[[], T]:
-        def guarded() -> T:
-            with self._turn:
-                return call()
-
-        return guarded
-
-    def _tell(self, worker: Worker, model: str, tally: Tally) -> None:
-        worker.tally = tally
-        # Not the turn: an engine must not wait for another worker's heartbeat.
-        with self._telling:
-            self._progress(model, self._crew.tally())
+    def _beat_now_and_then(self) -> None:
+        """The run's heartbeat, by whichever worker comes first; nobody waits for one that hangs."""
+        if not self._beating.acquire(blocking=False):
+            return
+        try:
+            if time.monotonic() >= self._beat_at:
+                self._heartbeat()
+                self._beat_at = time.monotonic() + _BEAT_EVERY_SECONDS
+        finally:
+            self._beating.release()
 
     def _tell_waiting(self, work: OpenWork) -> None:
         with self._telling:
             self._progress.waiting(work)
-
-    def _end(self, run_id: str, state: EndState, reason: str | None = None) -> None:
-        self._store.end_run(run_id, self._order.scope, state, reason)
 
 
 def _nothing(state: EndState, reason: str | None = None) -> None:

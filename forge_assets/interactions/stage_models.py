@@ -9,7 +9,7 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
-from forge_assets.interactions.clerk import WorkOrder, patiently
+from forge_assets.interactions.clerk import DATABASE_PATIENCE_SECONDS, WorkOrder, patiently
 from forge_assets.interactions.console import Say
 from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.fetch_ahead import fetching_ahead
@@ -19,7 +19,7 @@ from resources.gpu.engines.base import Engine
 from resources.gpu.model_cache import SERVER, ModelLoad
 from resources.gpu.model_config import ModelConfig
 from resources.gpu.resource import GpuResource
-from resources.interaction_store import InteractionStore, Residency
+from resources.interaction_store import InteractionStore, Residency, with_retries
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,20 @@ class StageModels:
             return
         self._note(model, made, busy_seconds)
 
-    def close(self) -> None:
-        """Notes what the workers made of models at servers. They have all ended."""
-        for model, stay in self._stays.items():
-            self._note(model, stay.made, stay.busy_seconds)
-        self._stays.clear()
+    def close(self, patience: float = DATABASE_PATIENCE_SECONDS) -> None:
+        """Notes what the workers made of models at servers. ``patience``: seconds for the database."""
+        with self._lock:
+            stays, self._stays = self._stays, {}
+        for model, stay in stays.items():
+            self._note(model, stay.made, stay.busy_seconds, patience)
 
-    def _note(self, model: str, made: Made, busy_seconds: float) -> None:
+    def _note(
+        self,
+        model: str,
+        made: Made,
+        busy_seconds: float,
+        patience: float = DATABASE_PATIENCE_SECONDS,
+    ) -> None:
         choice = self._chooser.choose(model, self._left)
         memory = self._gpu.memory(model, self._config(model))
         residency = Residency(
@@ -156,7 +163,7 @@ class StageModels:
             memory_seen=memory.seen,
             predicted_seconds=choice.forecast.seconds if choice.forecast else None,
         )
-        patiently(lambda: self._store.add_residency(residency))
+        with_retries(lambda: self._store.add_residency(residency), seconds=patience)
 
     def counters(self) -> CacheCounters:
         """Of this run so far."""

@@ -28,7 +28,7 @@ from forge_assets.workflow.plan import advance
 from forge_assets.workflow.spec import Step
 from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine
-from resources.errors import InfrastructureError, Refusal
+from resources.errors import ForgeError, InfrastructureError, Refusal
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
 from resources.locks import LockSpace, SessionLock
@@ -255,6 +255,7 @@ class StageRun:
             self.plan.workflow,
             self.run_id,
             steps,
+            self.plan.versions,
             subject_ids=self._subjects(limited),
             max_interactions=limited.max_interactions,
             earlier_lengths=self._chooser.lengths(),
@@ -262,7 +263,7 @@ class StageRun:
         )
         if not self._open_work(order).total:
             self.say(f"{self.stage.key}: nothing to generate, every selected interaction has ended")
-            return WaveOutcome(Tally(), OpenWork(), halted=None)
+            return WaveOutcome(Tally(), halted=None)
         with self._device(steps, gpu) as locks:
             monitor = Monitor(
                 self.engine,
@@ -274,7 +275,12 @@ class StageRun:
             with monitor:
                 models = StageModels(self.plan, self.store, order, gpu, self._chooser, self.say)
                 crew = self._crew(order, models, monitor, locks)
-                outcome = crew.work(self._shares(steps, workers))
+                try:
+                    outcome = crew.work(self._shares(steps, workers))
+                except BaseException:
+                    with suppress(SQLAlchemyError, ForgeError):
+                        models.close(patience=0.0)
+                    raise
                 models.close()
                 return replace(outcome, cache=models.counters().as_json())
 
@@ -350,6 +356,11 @@ class StageRun:
     def _heartbeat(self, locks: list[SessionLock]) -> None:
         """Takes the locks again after their connections were cut, for as long as nobody else did."""
         presence.keep_alive(self.run_id)
+        if self.store.planned_otherwise(self.scope, self.plan.versions):
+            raise Refusal(
+                f"{self.stage.key} stopped: another run has planned it by a workflow that was changed"
+                " since; what is as it was stays, and that run does the rest"
+            )
         if not all(lock.try_acquire() for lock in locks):
             raise InfrastructureError(
                 f"{self.stage.key} stopped: while the database was away another run took the device;"

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,17 +12,16 @@ from forge_assets.interactions.made import Made
 from resources.gpu.engines.base import Engine, GenerationRequest
 from resources.interaction_store import InteractionStore, OpenWork
 
-_BATCHES_AHEAD = 4
+BATCHES_AHEAD = 4
 """Batches handed to the engine at once: enough to sort by prefix and length, few enough to lose little."""
 _POLL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class WaveOutcome:
-    """How the wave ended. ``open_work`` is what the order still leaves to do."""
+    """How the wave ended."""
 
     tally: Tally
-    open_work: OpenWork
     halted: str | None
     """Why it stopped claiming before the work was done, if it did."""
     cache: Mapping[str, Any] = field(default_factory=dict)
@@ -57,6 +56,9 @@ class WaveHooks:
     """Waits so many seconds at most, less when a commit of this process may have made more ready."""
     budget: Budget
     """Of all workers of the run."""
+    batches_ahead: float = BATCHES_AHEAD
+    """How many batches the engine gets at once; as many again are claimed meanwhile. Workers at servers
+    share them: what is not claimed is there for others who join."""
 
 
 def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> WaveOutcome:
@@ -86,10 +88,13 @@ def run_wave(store: InteractionStore, order: WorkOrder, hooks: WaveHooks) -> Wav
                     hooks.pause(_POLL_SECONDS)
             elif not _wait_for_work(store, order, hooks, ready_models):
                 break
-    finally:
-        clerk.close()
-    work = patiently(lambda: store.open_work(order.scope, order.steps, order.subject_ids))
-    return WaveOutcome(clerk.tally, work, halted)
+    except BaseException:
+        # Whatever the clerk meets now, an interrupt stays one.
+        with suppress(Exception):
+            clerk.close()
+        raise
+    clerk.close()
+    return WaveOutcome(clerk.tally, halted)
 
 
 def choose_model(ready: Mapping[str, int], resident: Collection[str]) -> str:
@@ -151,7 +156,7 @@ def _drain(clerk: Clerk, model: str, hooks: WaveHooks, patience: Patience) -> st
     clerk.open(model, window=1, suspects=False)
     engine = hooks.engine(model)
     busy, began = 0.0, time.monotonic()
-    window = engine.max_batch * _BATCHES_AHEAD
+    window = max(1, round(engine.max_batch * hooks.batches_ahead))
     clerk.open(model, window)
     broken: str | None = None
     while not broken and (requests := clerk.take(window)):
@@ -199,8 +204,12 @@ def _wait_for_work(
     # Nothing is in flight here: what still is ours was claimed by a call whose answer was lost.
     patiently(lambda: store.hand_back(order.run_id))
     patiently(lambda: store.reclaim_expired(order.scope))
-    work = patiently(lambda: store.open_work(order.scope, hooks.awaited(), order.subject_ids))
-    if not (work.ready or work.waiting_retry or work.running_elsewhere):
+    work = patiently(
+        lambda: store.open_work(
+            order.scope, hooks.awaited(), order.subject_ids, run_id=order.run_id
+        )
+    )
+    if not (work.ready or work.waiting_retry or work.running_here or work.running_elsewhere):
         return False
     if not ready_models():
         hooks.waiting(work)

@@ -37,9 +37,25 @@ class Meeting(Echo):
         yield from super().generate(requests)
 
 
+@dataclass
 class Broken(Echo):
+    asked: threading.Event = field(default_factory=threading.Event)
+
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
+        self.asked.set()
         raise RuntimeError("the engine is gone")
+
+
+class After(Echo):
+    """Answers once something else has happened."""
+
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self.event = event
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
+        assert self.event.wait(PATIENCE_SECONDS)
+        yield from super().generate(requests)
 
 
 @dataclass
@@ -155,15 +171,14 @@ def test_workers_of_different_models_hand_on_to_each_other(postgres_engine: sa.E
 
 
 def test_an_error_in_one_worker_ends_no_other(postgres_engine: sa.Engine) -> None:
-    stage = one_step(postgres_engine, 40)
-    team = Team(stage)
-    engines = {1: Echo(), 2: Broken(), 3: Echo()}
-    outcome = team.run([frozenset({"draft"})] * 3, lambda number, model: engines[number])
-    assert stage.statuses() == {"completed": 40}
-    assert outcome.open_work.total == 0
-    assert team.ended[f"{RUN}/2"] in (("failed", "the engine is gone"), ("finished", None))
-    if team.ended[f"{RUN}/2"][1]:
-        assert any("the engine is gone; the others go on" in line for line in team.said)
+    stage = one_step(postgres_engine, 200)
+    team, broken = Team(stage), Broken()
+    engines = {1: After(broken.asked), 2: broken, 3: After(broken.asked)}
+    team.run([frozenset({"draft"})] * 3, lambda number, model: engines[number])
+    assert stage.statuses() == {"completed": 200}
+    assert team.ended[f"{RUN}/2"] == ("failed", "the engine is gone")
+    assert team.ended[f"{RUN}/3"] == ("finished", None)
+    assert any("the engine is gone; the others go on" in line for line in team.said)
 
 
 def test_what_no_worker_can_do_raises_and_is_handed_back(postgres_engine: sa.Engine) -> None:
@@ -188,6 +203,25 @@ def test_a_budget_is_that_of_all_workers(postgres_engine: sa.Engine) -> None:
     stage = one_step(postgres_engine, 200)
     Team(stage).run([frozenset({"draft"})] * 4, max_interactions=30)
     assert stage.statuses() == {"completed": 30, "pending": 170}
+
+
+def test_an_interruption_stays_one_when_the_clerk_has_failed(postgres_engine: sa.Engine) -> None:
+    """With several workers it must end them all, whatever the clerk has met meanwhile."""
+    stage = one_step(postgres_engine, 40)
+
+    class Interrupted(Echo):
+        def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[Completion]:
+            with postgres_engine.begin() as connection:
+                connection.execute(sa.text("DROP TABLE forge.interaction_events"))
+            yield from super().generate(requests[:1])
+            for thread in threading.enumerate():
+                if thread.name == "clerk":
+                    thread.join(PATIENCE_SECONDS)
+            raise KeyboardInterrupt
+
+    stage.engines["small"] = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        stage.run()
 
 
 def test_an_interruption_waits_for_no_answer(postgres_engine: sa.Engine) -> None:

@@ -77,7 +77,8 @@ class Stage:
 
     def order(self, **changes: object) -> WorkOrder:
         steps = frozenset(step.name for step in self.workflow.steps)
-        return replace(WorkOrder(self.scope, self.workflow, RUN, steps), **changes)  # type: ignore[arg-type]
+        versions = {name: f"v-{name}" for name in steps}
+        return replace(WorkOrder(self.scope, self.workflow, RUN, steps, versions), **changes)  # type: ignore[arg-type]
 
     def run(self, limit: int | None = None, **changes: object) -> WaveOutcome:
         order = self.order(**changes)
@@ -142,7 +143,6 @@ def test_one_residency_drains_a_model_with_the_children_that_become_ready(
     outcome = stage.run()
     assert stage.statuses() == {"completed": 9}
     assert stage.loaded == ["a", "b"]
-    assert outcome.open_work.total == 0
     assert outcome.tally.finished == 9
 
 
@@ -186,9 +186,8 @@ def test_a_limited_number_of_interactions_leaves_the_rest_pending(
     postgres_engine: sa.Engine,
 ) -> None:
     stage = planned(postgres_engine, [step("one", "a")], list("abcde"))
-    outcome = stage.run(limit=3)
+    stage.run(limit=3)
     assert stage.statuses() == {"completed": 3, "pending": 2}
-    assert outcome.open_work.total == 2
     stage.run()
     assert stage.statuses() == {"completed": 5}
 

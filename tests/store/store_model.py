@@ -159,9 +159,11 @@ class Model:
 
     def plan(self, scope: StageScope) -> PlanReport:
         versions = self.versions[scope.workflow]
-        superseded = self._supersede(
-            [row for row in self.live(scope) if not self._is_current(row, versions)]
-        )
+        outdated = [row for row in self.live(scope) if not self._is_current(row, versions)]
+        superseded = self._supersede(outdated)
+        touched = {row.key for row in outdated}
+        in_work = [row for row in self.live(scope) if row.status is Status.RUNNING]
+        self.give_back([row for row in in_work if row.key in touched], lost=False)
         created = 0
         keys = [k for k, s in self.subjects.items() if scope.first <= s.ordinal < scope.end]
         for key in keys:

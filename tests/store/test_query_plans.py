@@ -160,6 +160,6 @@ def test_retention_finds_what_is_old_by_an_index(engine: sa.Engine) -> None:
     )
     execute(engine, "ANALYZE forge.interaction_events")
     with statements(engine) as sent:
-        InteractionStore(engine).apply_retention(events=86400.0, samples=86400.0)
+        InteractionStore(engine).apply_retention(STAGE.dataset, events=86400.0, samples=86400.0)
     assert len(sent) == 2
     assert walks(engine, sent, *ROWS) == []

@@ -55,6 +55,7 @@ def test_the_first_record_of_a_key_wins(
 ) -> None:
     report = store.ingest(DATASET, [record("a", text="first"), record("b"), record("a", text="2")])
     assert (report.inserted, report.duplicates, report.total) == (2, 1, 2)
+    assert report.first_duplicate == "a"
     trace = store.trace(DATASET, None, "a")
     assert trace is not None
     assert trace.fields == {"text": "first"}
@@ -63,8 +64,21 @@ def test_the_first_record_of_a_key_wins(
 
 def test_duplicates_far_apart_are_seen(store: InteractionStore) -> None:
     many = subjects(CHUNK_RECORDS + 1)
-    report = store.ingest(DATASET, [*many, *many[:5]])
-    assert (report.inserted, report.duplicates) == (CHUNK_RECORDS + 1, 5)
+    report = store.ingest(DATASET, [*many, many[7], *many[:5]])
+    assert (report.inserted, report.duplicates) == (CHUNK_RECORDS + 1, 6)
+    assert report.first_duplicate == many[7].key
+
+
+def test_the_first_duplicate_is_kept_over_those_of_later_chunks(store: InteractionStore) -> None:
+    many = subjects(2 * CHUNK_RECORDS)
+    report = store.ingest(DATASET, [*many[:9], many[8], *many[9:], many[0]])
+    assert (report.duplicates, report.first_duplicate) == (2, many[8].key)
+
+
+def test_an_unchanged_source_has_no_duplicates(store: InteractionStore) -> None:
+    for _ in range(2):
+        report = store.ingest(DATASET, subjects(CHUNK_RECORDS + 1))
+        assert (report.duplicates, report.first_duplicate) == (0, None)
 
 
 def test_a_changed_text_keeps_the_old_one_and_supersedes_its_interactions(
