@@ -34,7 +34,11 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What one reading of a source changed. ``absent``: subjects that the source no longer has."""
+    """What one reading of a source changed. ``absent``: subjects that the source no longer has.
+
+    ``duplicates``: records whose key came before in this reading, ``first_duplicate`` the first such
+    key, which is there to be told and is no part of what changed.
+    """
 
     inserted: int = 0
     changed: int = 0
@@ -43,6 +47,7 @@ class IngestReport:
     absent: int = 0
     total: int = 0
     superseded: int = 0
+    first_duplicate: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

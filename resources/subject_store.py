@@ -1,6 +1,7 @@
 """Subjects: kept under a stable key, numbered in the order of their first appearance."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -31,6 +32,12 @@ INSERT INTO incoming_subjects (position, key, fields, content_hash)
 SELECT position, key, fields, content_hash FROM json_to_recordset(CAST(:rows AS json))
     AS r(position bigint, key text, fields jsonb, content_hash text)
 ORDER BY position ON CONFLICT (key) DO NOTHING"""
+
+# Of a chunk that was added just now: the first of its keys that another record holds.
+_FIRST_DUPLICATE = """
+SELECT r.key FROM json_to_recordset(CAST(:rows AS json)) AS r(position bigint, key text)
+JOIN incoming_subjects n ON n.key = r.key AND n.position <> r.position
+ORDER BY r.position LIMIT 1"""
 
 _CHANGED = """
 SELECT s.id FROM forge.subjects s JOIN incoming_subjects n ON n.key = s.key
@@ -80,7 +87,8 @@ class SubjectStore(StoreBase):
 
         A known key with another content hash replaces the subject's fields, keeps the old ones in
         ``subject_versions`` and supersedes the subject's interactions. Subjects that the source no
-        longer has stay, marked absent. Of several records with one key the first wins.
+        longer has stay, marked absent. Of several records with one key the first wins, and the
+        report counts the others.
         """
         with self._engine.begin() as connection:
             # The source may take its time between two records.
@@ -88,13 +96,19 @@ class SubjectStore(StoreBase):
             lock_transaction(connection, StoreLock.DATASET, dataset)
             connection.execute(sa.text(_INCOMING))
             read = kept = 0
+            duplicate: str | None = None
             for rows, count in _chunks(records):
                 kept += connection.execute(sa.text(_ADD_INCOMING), {"rows": rows}).rowcount
                 read += count
+                if kept < read and duplicate is None:
+                    duplicate = connection.execute(
+                        sa.text(_FIRST_DUPLICATE), {"rows": rows}
+                    ).scalar_one()
             if not read:
                 return IngestReport(total=_count(connection, dataset))
             connection.execute(sa.text("ANALYZE incoming_subjects"))
-            return _merge(connection, dataset, kept=kept, duplicates=read - kept)
+            report = _merge(connection, dataset, kept=kept)
+        return replace(report, duplicates=read - kept, first_duplicate=duplicate)
 
     def subject_count(self, dataset: str) -> int:
         with self._engine.connect() as connection:
@@ -107,7 +121,7 @@ class SubjectStore(StoreBase):
             return set(connection.execute(query, {"dataset": dataset}).scalars())
 
 
-def _merge(connection: sa.Connection, dataset: str, *, kept: int, duplicates: int) -> IngestReport:
+def _merge(connection: sa.Connection, dataset: str, *, kept: int) -> IngestReport:
     values = {"dataset": dataset}
     changed = list(connection.execute(sa.text(_CHANGED), values).scalars())
     superseded = 0
@@ -132,7 +146,6 @@ def _merge(connection: sa.Connection, dataset: str, *, kept: int, duplicates: in
         inserted=inserted,
         changed=len(changed),
         unchanged=kept - inserted - len(changed),
-        duplicates=duplicates,
         absent=connection.execute(sa.text(absent), values).scalar_one(),
         total=_count(connection, dataset),
         superseded=superseded,

@@ -25,7 +25,8 @@ def read_jsonl(
                 line = next(lines)
                 if not line.strip():
                     continue
-                yield subject_record(_parse(line), key, max_bytes)
+                # An error at the end of the text would be in a column behind the line's end.
+                yield subject_record(_parse(line.rstrip("\r\n")), key, max_bytes)
             except StopIteration:
                 return
             except RecordError as error:
@@ -57,7 +58,18 @@ def read_csv(
             except StopIteration:
                 return
             except (RecordError, csv.Error) as error:
-                yield BadRecord(f"{place}:{first_line}", str(error))
+                yield BadRecord(f"{place}:{first_line}", _reason(error, lines, first_line))
+
+
+def _reason(error: Exception, lines: "_BoundedLines", first_line: int) -> str:
+    """Why a CSV record is bad, and how many lines went with it: they may have been records."""
+    # Only within quotes does the reader ask for another line of a record.
+    taken = lines.number - first_line
+    after = "the line after it" if taken == 1 else f"the {taken:,} lines after it"
+    if isinstance(error, csv.Error) and lines.ended:
+        reason = "a quote opened in this record is never closed"
+        return f"{reason}: it took {after}" if taken else reason
+    return f"{error}; a quote opened in this record took {after}" if taken else str(error)
 
 
 def open_file(path: Path, place: str) -> BinaryIO:
@@ -109,11 +121,12 @@ class _BoundedLines:
     """The decoded lines of a stream; never holds more than one line of ``max_bytes`` bytes.
 
     A line that is too long or is not UTF-8 raises RecordError; iteration can go on after it.
-    ``number`` is that of the line last read.
+    ``number`` is that of the line last read; ``ended``: a line was asked for behind the last.
     """
 
     def __init__(self, stream: BinaryIO, place: str, max_bytes: int) -> None:
         self.number = 0
+        self.ended = False
         self._stream = stream
         self._place = place
         self._max_bytes = max_bytes
@@ -125,6 +138,7 @@ class _BoundedLines:
         # The limit is on the content: a byte order mark and the line's end come on top.
         line = self._read(self._max_bytes + len(_BOM) + len(b"\r\n"))
         if not line:
+            self.ended = True
             raise StopIteration
         self.number += 1
         if self.number == 1 and line.startswith(_BOM):

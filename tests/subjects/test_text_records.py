@@ -93,6 +93,15 @@ def test_jsonl_bad_lines_are_passed_over(tmp_path: Path, line: bytes, reason: st
     assert reason in one_bad(tmp_path / "x.jsonl", line)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_jsonl_that_stops_early_is_told_with_its_column(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"id": 1}\n{"id": 2, "text": "beta"' + end)
+    _, bad = read_records(jsonl(path))
+    assert isinstance(bad, BadRecord)
+    assert bad.reason == "not JSON: Expecting ',' delimiter at column 25"
+
+
 def test_jsonl_size_limit_is_of_the_line_without_its_end(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     exact = json.dumps({"id": 2, "text": "x" * 80}).encode()
@@ -251,14 +260,53 @@ def test_csv_fields_may_be_big_and_are_held_to_the_limit(tmp_path: Path) -> None
     assert "over max_record_bytes" in bad.reason
 
 
-def test_csv_with_a_quote_that_never_closes_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("after", "took"),
+    [
+        (0, ""),
+        (1, ": it took the line after it"),
+        (279, ": it took the 279 lines after it"),
+        (1_279, ": it took the 1,279 lines after it"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_csv_with_a_quote_that_never_closes_ends(
+    tmp_path: Path, after: int, took: str, end: str
+) -> None:
     path = tmp_path / "x.csv"
-    path.write_text('id,text\n1,fine\n2,"never closed\n3,swallowed\n')
+    swallowed = [f"{number},swallowed" for number in range(3, 3 + after)]
+    path.write_text("\n".join(["id,text", "1,fine", '2,"never closed', *swallowed]) + end)
     good, bad = read_records(csv(path))
     assert isinstance(good, SubjectRecord)
     assert isinstance(bad, BadRecord)
     assert bad.where == f"{path}:3"
-    assert "unexpected end of data" in bad.reason
+    assert bad.reason == f"a quote opened in this record is never closed{took}"
+
+
+@pytest.mark.parametrize(
+    ("record", "reason", "took"),
+    [
+        (b'2,"a\nb\nc"d', "',' expected after '\"'", "the 2 lines after it"),
+        (b'2,"a\nb",c', "3 values where the header names 2", "the line after it"),
+        (b'2,"a\n\xff', "not UTF-8: invalid start byte at byte 1", "the line after it"),
+        (b'2,"a\n' + b"x" * 2_000_000, "over max_record_bytes (1,000,000)", "the line after it"),
+        (b'2,"a"b', "',' expected after '\"'", None),
+        (b"2", "1 values where the header names 2", None),
+    ],
+    ids=range(6),
+)
+def test_csv_says_how_many_lines_went_with_a_bad_record(
+    tmp_path: Path, record: bytes, reason: str, took: str | None
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_bytes(b"id,text\n1,fine\n" + record + b"\n3,fine\n")
+    good, bad, last = read_records(csv(path))
+    assert isinstance(good, SubjectRecord)
+    assert isinstance(bad, BadRecord)
+    assert isinstance(last, SubjectRecord)
+    assert bad.where == f"{path}:3"
+    lost = f"; a quote opened in this record took {took}" if took else ""
+    assert bad.reason == reason + lost
 
 
 @pytest.mark.parametrize(
