@@ -55,7 +55,9 @@ def _model_key(value: str) -> str:
 
 
 Rate = Annotated[float, AfterValidator(_rate)]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+_TEN_YEARS = 3650 * 86400.0
+"""Of any duration: what is longer is a mistake, and the database refuses dates too far back."""
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=_TEN_YEARS)]
 ModelKey = Annotated[str, AfterValidator(_model_key)]
 
 

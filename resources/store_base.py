@@ -1,7 +1,8 @@
 """What the parts of the interaction store share: engine, lock order, text the database takes.
 
-Lock order, so that no two transactions wait for each other: advisory locks, then subjects by id,
-then interactions by id. Claims, leases and reclaims take only rows that nobody holds.
+Lock order, so that no two transactions wait for each other: the dataset's lock, then subjects by id,
+then interactions by id, then the tallies' lock. Claims, leases and expired leases take only rows that
+nobody holds.
 """
 
 import json

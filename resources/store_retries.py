@@ -7,6 +7,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 import tenacity
 
+from resources.database_errors import KEPT
 from resources.errors import InfrastructureError
 
 T = TypeVar("T")
@@ -43,8 +44,7 @@ def with_retries(call: Callable[[], T], *, seconds: float = 60.0, stop: Event | 
             raise
         reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise InfrastructureError(
-            f"the database did not answer for {seconds:g} s ({reason});"
-            " what was committed stays, the same command goes on from there"
+            f"the database did not answer for {seconds:g} s ({reason}); {KEPT}"
         ) from None
 
 

@@ -354,6 +354,10 @@ BAD_FILES = {
         with_("gate_wait: -1"),
         "forge.yaml:5: gate_wait: should be greater than",
     ),
+    "duration without end": (
+        with_("retention: {events: 3000000d}"),
+        "forge.yaml:5: retention.events: should be less than or equal to",
+    ),
     "duration is a list": (with_("gate_wait: [1]"), "forge.yaml:5: gate_wait: should be a number"),
     "batches beyond the integers of the database": (
         with_("batches: {size: 100000000, count: 10000}"),

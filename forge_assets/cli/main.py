@@ -10,6 +10,7 @@ import typer
 
 from forge_assets.cli.output import Output
 from forge_assets.config import MAX_WORKERS
+from resources.database_errors import database_errors, database_sentence
 from resources.errors import ConfigurationError, ForgeError, InfrastructureError
 
 READER_GONE = 141
@@ -99,7 +100,7 @@ def answers(command: Callable[..., int]) -> Callable[..., None]:
         except ForgeError as error:
             code = say(error)
         except database_errors() as error:
-            code = say(InfrastructureError(told_database_error(error)))
+            code = say(database_sentence(error))
         except KeyboardInterrupt:
             from forge_assets.cli.open import INTERRUPTED
 
@@ -125,31 +126,6 @@ def check_dagster_home() -> None:
             f"DAGSTER_HOME is '{home}', which is no folder with an absolute path:"
             f" set DAGSTER_HOME to {project_root()}"
         )
-
-
-def database_errors() -> tuple[type[Exception], ...]:
-    """What the database raises, and Dagster in its place; looked up only when something was raised."""
-    from dagster_postgres.utils import DagsterPostgresException
-    from sqlalchemy.exc import DBAPIError
-
-    return DBAPIError, DagsterPostgresException
-
-
-def told_database_error(error: Exception) -> str:
-    """Whether the database is away, or is there and refused what it was asked."""
-    from dagster_postgres.utils import DagsterPostgresException
-    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
-    if isinstance(error, DagsterPostgresException) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    reason = " ".join(str(error).split("\n", 1)[0].split())
-    lost = isinstance(error, DBAPIError) and error.connection_invalidated
-    if lost or isinstance(error, OperationalError | InterfaceError):
-        return (
-            f"the database does not answer: {reason};"
-            " what was committed stays, the same command goes on from there"
-        )
-    return f"the database refused a statement: {reason}"
 
 
 @app.command()

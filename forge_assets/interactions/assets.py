@@ -11,6 +11,7 @@ from forge_assets.config import MAX_WORKERS
 from forge_assets.interactions import check_specs, console
 from forge_assets.project import Project, WorkflowPlan
 from forge_assets.workflow.spec import Step, Workflow
+from resources.database_errors import database_errors, database_sentence
 from resources.errors import ForgeError, Refusal
 from resources.gpu.resource import GpuResource
 
@@ -155,13 +156,14 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
         context: dg.AssetExecutionContext,
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from forge_assets.interactions import checks
+        from forge_assets.interactions.clerk import patiently
         from forge_assets.interactions.forgetting import forget
         from forge_assets.interactions.results import write_results
 
         with one_sentence(), stage_run(plan, context) as run:
-            written = write_results(run)
-            outcomes = checks.results_checks(run)
-            run.leave("finished")
+            written = patiently(lambda: write_results(run))
+            outcomes = patiently(lambda: checks.results_checks(run))
+            patiently(lambda: run.leave("finished"))
             yield written
             for check in outcomes:
                 mark = "passed" if check.passed else "FAILED"
@@ -203,9 +205,13 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except ForgeError as error:
-        raise dg.Failure(
-            str(error), metadata={"exit_code": error.exit_code}, allow_retries=False
-        ) from None
+        raise _failure(error) from None
+    except database_errors() as error:
+        raise _failure(database_sentence(error)) from error
+
+
+def _failure(error: ForgeError) -> dg.Failure:
+    return dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False)
 
 
 @contextmanager

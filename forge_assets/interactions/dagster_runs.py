@@ -15,6 +15,8 @@ from dagster._core.utils import make_new_run_id
 from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 
+from resources.database_errors import KEPT
+
 _HEARTBEAT_FRESH_SECONDS = 90.0
 """The daemon writes one every 30 s."""
 _STARTUP_SECONDS = 60.0
@@ -140,6 +142,9 @@ def fail_run(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], Non
         log(f"run {run_id} is dead: marked as failed, its work goes on here")
 
 
+_AWAY = ("OperationalError", "InterfaceError")
+"""Of psycopg2: what Dagster's own storages raise when a connection is cut."""
+
 INTERRUPTIONS = (KeyboardInterrupt, DagsterExecutionInterruptedError)
 
 
@@ -149,9 +154,9 @@ def interruptible() -> AbstractContextManager[None]:
 
 
 def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Whether a step of the run ended by a signal."""
+    """Whether the run ended by a signal, in a step or between two."""
     names = {kind.__name__ for kind in INTERRUPTIONS}
-    return any(error.cls_name in names for error in _step_errors(result))
+    return any(error.cls_name in names for error in _errors(result))
 
 
 def why_failed(result: dg.ExecuteInProcessResult) -> tuple[str | None, int]:
@@ -168,23 +173,27 @@ def why_failed(result: dg.ExecuteInProcessResult) -> tuple[str | None, int]:
             return user.description, int(str(code.value)) if code else 1
         if data.error is not None:
             return _first_cause(data.error), 1
+    errors = _errors(result)
+    if errors:
+        return _first_cause(errors[0]), 1
     return "the run failed without a failed step; look with `dagster dev`", 1
 
 
-def _step_errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
-    errors = []
-    for event in result.all_events:
-        if event.is_step_failure and event.step_failure_data.error:
-            errors += [event.step_failure_data.error]
-            if event.step_failure_data.error.cause:
-                errors.append(event.step_failure_data.error.cause)
-    return errors
+def _errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+    """Of the failed steps, then of the run itself, each with its cause."""
+    found = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    found += [event.job_failure_data.error for event in result.all_events if event.is_job_failure]
+    errors = [error for error in found if error is not None]
+    return errors + [error.cause for error in errors if error.cause is not None]
 
 
 def _first_cause(error: SerializableErrorInfo) -> str:
     while error.cause is not None:
         error = error.cause
-    return " ".join(error.message.split())
+    said = " ".join(error.message.split())
+    if error.cls_name in _AWAY:
+        return f"the database does not answer: {said}; {KEPT}"
+    return said
 
 
 def say_errors_once() -> None:

@@ -30,7 +30,7 @@ from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine
 from resources.errors import ForgeError, InfrastructureError, Refusal
 from resources.gpu.resource import GpuResource
-from resources.interaction_store import EndState, InteractionStore, OpenWork, StageScope
+from resources.interaction_store import EndState, InteractionStore, OpenWork, PlanReport, StageScope
 from resources.locks import LockSpace, SessionLock
 from resources.machine import Criterion, Limits, Monitor, criteria, take_sample
 from resources.stage_counts import StageCounts
@@ -94,8 +94,9 @@ class StageRun:
 
     def enter(self) -> None:
         """Returns when the stage may run; Refusal says why it may not."""
-        self._have_subjects()
-        presence.announce_run(self.engine, self.store, self.run_id, self.scope)
+        patiently(self._have_subjects)
+        announce = partial(presence.announce_run, self.engine, self.store)
+        patiently(lambda: announce(self.run_id, self.scope))
         self._wait(self._gate, "gate")
         self._check_machine()
 
@@ -239,29 +240,14 @@ class StageRun:
         ``workers`` None: as the stage says, else the default.
         """
         self._have_weights(steps, gpu)
-        planned = self.store.plan_stage(
-            self.scope,
-            self.plan.steps,
-            advance=lambda states: advance(self.plan.workflow, states),
-        )
+        planned = patiently(self._plan)
         if planned.superseded:
             self.say(
                 f"{self.stage.key}: {planned.superseded} interactions are made anew, since their step,"
                 " a step before it or their subject has changed; all others stay"
             )
-        self._parents_are_finished(steps)
-        order = WorkOrder(
-            self.scope,
-            self.plan.workflow,
-            self.run_id,
-            steps,
-            self.plan.versions,
-            subject_ids=self._subjects(limited),
-            max_interactions=limited.max_interactions,
-            earlier_lengths=self._chooser.lengths(),
-            earlier_times=self.store.slow_answers(self.scope),
-        )
-        if not self._open_work(order).total:
+        order = patiently(lambda: self._order(steps, limited))
+        if not patiently(lambda: self._open_work(order)).total:
             self.say(f"{self.stage.key}: nothing to generate, every selected interaction has ended")
             return WaveOutcome(Tally(), halted=None)
         with self._device(steps, gpu) as locks:
@@ -283,6 +269,27 @@ class StageRun:
                     raise
                 models.close()
                 return replace(outcome, cache=models.counters().as_json())
+
+    def _plan(self) -> PlanReport:
+        return self.store.plan_stage(
+            self.scope,
+            self.plan.steps,
+            advance=lambda states: advance(self.plan.workflow, states),
+        )
+
+    def _order(self, steps: frozenset[str], limited: Limited) -> WorkOrder:
+        self._parents_are_finished(steps)
+        return WorkOrder(
+            self.scope,
+            self.plan.workflow,
+            self.run_id,
+            steps,
+            self.plan.versions,
+            subject_ids=self._subjects(limited),
+            max_interactions=limited.max_interactions,
+            earlier_lengths=self._chooser.lengths(),
+            earlier_times=self.store.slow_answers(self.scope),
+        )
 
     def _shares(self, steps: frozenset[str], workers: int | None) -> list[Share]:
         found = shares(self.plan, steps, worker_count(self.stage, workers))

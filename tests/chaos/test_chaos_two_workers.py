@@ -7,7 +7,15 @@ import pytest
 import sqlalchemy as sa
 
 from tests.chaos.conftest import Figures, MakeProject
-from tests.chaos.stage_check import RUN, check_each_ended_once, ended, run_stage, running, served
+from tests.chaos.stage_check import (
+    RUN,
+    check_each_ended_once,
+    ended,
+    run_stage,
+    running,
+    served,
+    two_steps,
+)
 from tests.chaos.stub_server import StubServer
 from tests.pipeline.project import SMALL, Command, Project
 
@@ -169,3 +177,26 @@ def test_two_workers_share_a_stage(
     figures(f"shares {sorted(row['number'] for row in shares)}, {extra} answers made twice")
     assert len(shares) == 2
     assert extra == 0
+
+
+def test_a_workflow_that_is_edited_while_a_run_works(project: Project, server: StubServer) -> None:
+    """No row of the new version is answered with the old prompt, whoever asks for it."""
+    old = project.start(RUN, *run_stage("canary-10"), "--workers", "2")
+    try:
+        old.until(lambda: ended(project) >= 8 and server.now, "work in flight")
+        project.write_workflow(
+            [{**step, "prompt": f"NEW {step['prompt']}"} for step in two_steps()]
+        )
+        new = project.forge(*run_stage("canary-10"))
+        stopped = old.wait()
+    finally:
+        old.end()
+    assert new.code == 0, new.text
+    assert stopped.code == 1, stopped.text
+    assert "another run has planned it by a workflow that was changed since" in stopped.err
+    assert "Traceback" not in stopped.text
+    live = "SELECT status, prompt FROM forge.interactions WHERE superseded_at IS NULL"
+    rows = project.query(live)
+    assert [row["status"] for row in rows] == ["completed"] * 2 * SUBJECTS
+    assert all("NEW " in row["prompt"] for row in rows)
+    assert project.stage("canary-10")["verdict"] == "passed"

@@ -154,6 +154,20 @@ def test_speed_is_that_of_the_stretch_of_work_that_made_the_most(
     assert summary[0]["per_minute"] == pytest.approx(3 / union)
 
 
+def test_the_workers_of_a_run_are_one_stretch(
+    store: InteractionStore, postgres_engine: sa.Engine
+) -> None:
+    """What one of them did before another began is not left out."""
+    prepare(store, 3)
+    finish(store)
+    store.register_run(f"{RUN}/2", CANARY, pid=1, host="here")
+    give_rows(postgres_engine, f"{RUN}/2", 1)
+    set_span(postgres_engine, RUN, 0, 10)
+    set_span(postgres_engine, f"{RUN}/2", 11, 12)
+    counts = canary(store)
+    assert (counts.working_seconds, counts.worked) == (720, 12)
+
+
 def test_runs_that_own_no_current_row_do_not_count(
     store: InteractionStore, postgres_engine: sa.Engine
 ) -> None:
