@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 PATIENCE_SECONDS = 30
+DRIP_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Reply:
     seconds: float = 0.0
     hangs: bool = False
     """No answer before the server is closed."""
+    drips: Literal["", "head", "body"] = ""
+    """The head or the body comes byte by byte and has no end."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,9 @@ class ChatServer:
                 body = completion(prompt) if reply.body is None else reply.body
                 content = body if isinstance(body, bytes) else json.dumps(body).encode()
                 try:
+                    if reply.drips:
+                        self._drip(reply.drips)
+                        return
                     self.send_response(reply.status)
                     for name, value in reply.headers.items():
                         self.send_header(name, value)
@@ -142,6 +148,16 @@ class ChatServer:
                     self.close_connection = True
                 if reply.missing or server._closing.is_set():
                     self.close_connection = True
+
+            def _drip(self, part: str) -> None:
+                self.close_connection = True
+                begin, drop = b"X-Drip: ", b"x"
+                if part == "body":
+                    begin, drop = b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n" + begin)
+                end = time.monotonic() + PATIENCE_SECONDS
+                while time.monotonic() < end and not server._closing.wait(DRIP_SECONDS):
+                    self.wfile.write(drop)
 
             def log_message(self, *_: object) -> None:
                 """Nothing."""

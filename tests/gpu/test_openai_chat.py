@@ -109,6 +109,25 @@ def test_what_is_no_answer(content: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "error_class", "what"),
+    [
+        ({"message": "overloaded", "code": 503}, ErrorClass.RATE_LIMIT, "an error: overloaded"),
+        ({"message": "slower", "code": 429}, ErrorClass.RATE_LIMIT, "an error: slower"),
+        ({"message": "broken", "code": "E7"}, ErrorClass.ENGINE, "an error: broken"),
+        ({"message": "broken", "code": [429]}, ErrorClass.ENGINE, "an error: broken"),
+        ({"code": 503}, ErrorClass.RATE_LIMIT, 'an error: {"code": 503}'),
+        ("x\x1b[31m" + "y" * 1000 + "\nz", ErrorClass.ENGINE, "an error: x[31m" + "y" * 295),
+        (None, ErrorClass.ENGINE, "no chat completion"),
+    ],
+)
+def test_an_error_may_come_as_an_answer(error: Any, error_class: ErrorClass, what: str) -> None:
+    with pytest.raises(Fault) as caught:
+        read_answer(json.dumps({"error": error}).encode(), PLAIN)
+    assert str(caught.value) == f"the server answered with {what}"
+    assert (caught.value.error.error_class, caught.value.refused) == (error_class, False)
+
+
+@pytest.mark.parametrize(
     ("status", "body", "error_class", "refused"),
     [
         (429, {}, ErrorClass.RATE_LIMIT, False),

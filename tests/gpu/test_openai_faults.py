@@ -1,15 +1,18 @@
 """A server that fails in every way, over real HTTP: each row has its class, the others finish."""
 
+import gzip
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from resources.errors import ConfigurationError, InfrastructureError
+from resources.gpu.engines import openai_server
 from resources.gpu.engines.base import Completion, GenerationRequest
 from resources.gpu.engines.openai_http import OpenAIHttpEngine
 from resources.gpu.engines.openai_server import Patience
@@ -63,6 +66,15 @@ FAULTS: dict[str, tuple[list[Reply], str]] = {
     "503 for ever": ([Reply(503, {})], "rate_limit"),
     "500 for ever": ([Reply(500, {"error": {"message": "out of order"}})], "engine"),
     "garbage": ([Reply(body=b"\x00\xff no json")], "engine"),
+    "error as answer": ([Reply(body={"error": {"message": "no luck"}})], "engine"),
+    "overload as answer once": (
+        [Reply(body={"error": {"message": "overloaded", "code": 503}}), OK],
+        "overload as answer once",
+    ),
+    "overload as answer": (
+        [Reply(body={"error": {"message": "overloaded", "code": 429}})],
+        "rate_limit",
+    ),
     "no choices": ([Reply(body={"choices": []})], "engine"),
     "nothing": ([Reply(body=b"")], "engine"),
     "half": ([Reply(body=b'{"choices": [{"mess', missing=100)], "engine"),
@@ -118,6 +130,7 @@ def test_tries_are_bounded_and_only_for_what_may_pass(
 ) -> None:
     tries = {prompt: len(failing.times(prompt)) for prompt in FAULTS}
     assert tries["429 for ever"] == tries["503 for ever"] == tries["wait for an hour"] == 3
+    assert tries["overload as answer"] == 3
     assert tries["500 for ever"] == tries["garbage"] == tries["hangs"] == 2
     assert tries["long"] == tries["forbidden word"] == 1
 
@@ -295,10 +308,59 @@ def test_a_server_that_refuses_is_a_matter_of_configuration(
         assert KEY not in str(caught.value)
 
 
-@pytest.mark.parametrize("body", [{"data": []}, {"models": 1}, b"nothing", [1]])
+@pytest.mark.parametrize("body", [{"data": []}, {"models": 1}, b"nothing", [1], b"[" * 200_000])
 def test_a_server_that_lists_nothing_useful_will_do(connect: Connect, body: Any) -> None:
     with ChatServer(models=Reply(body=body)) as server:
         assert [row.text for row in connect(server).generate(rows("a"))] == ["a"]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("part", ["head", "body"])
+def test_a_model_list_has_a_deadline_in_all(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, part: Literal["head", "body"]
+) -> None:
+    monkeypatch.setattr(openai_server, "_PROBE_SECONDS", 0.5)
+    with ChatServer(models=Reply(drips=part)) as server:
+        start = time.monotonic()
+        with pytest.raises(InfrastructureError, match=r"/models \(not in 0\.5 s\); start the"):
+            connect(server, Patience(passing_tries=1))
+        assert 0.5 <= time.monotonic() - start < 5
+        assert "model list" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_a_model_list_that_unpacks_to_much_is_cut(connect: Connect) -> None:
+    bomb = Reply(body=gzip.compress(bytes(2**28)), headers={"Content-Encoding": "gzip"})
+    sentence = r"^models\.far\.url: 127\.0\.0\.1:\d+ answered with over 16 MB; write the url of an"
+    with ChatServer(models=bomb) as server:
+        tracemalloc.start()
+        try:
+            with pytest.raises(ConfigurationError, match=sentence):
+                connect(server)
+            assert tracemalloc.get_traced_memory()[1] < 2**28
+        finally:
+            tracemalloc.stop()
+
+
+def test_what_is_packed_without_bound_is_not_unpacked(connect: Connect) -> None:
+    twice = {"Content-Encoding": "gzip, gzip"}
+    reply = Reply(body=gzip.compress(gzip.compress(b"{}")), headers=twice)
+    sentence = "answered in the encoding gzip, gzip, which was not asked for; write the url"
+    with ChatServer(models=reply) as server, pytest.raises(ConfigurationError, match=sentence):
+        connect(server)
+    with ChatServer({"a": [reply]}) as server:
+        (row,) = connect(server).generate(rows("a"))
+    assert row.error is not None
+    assert "answered in the encoding gzip, gzip" in row.error.message
+
+
+def test_a_model_list_may_be_packed(connect: Connect) -> None:
+    packed = gzip.compress(b'{"data": [{"id": "other"}]}')
+    models = Reply(body=packed, headers={"Content-Encoding": "gzip"})
+    with (
+        ChatServer(models=models) as server,
+        pytest.raises(ConfigurationError, match="it lists other"),
+    ):
+        connect(server)
 
 
 @pytest.mark.parametrize("name", ["echo", "echo:latest"])
@@ -310,7 +372,9 @@ def test_a_name_may_lack_its_usual_tag(connect: Connect, name: str) -> None:
 def test_a_server_that_is_down_is_said_after_bounded_tries(connect: Connect) -> None:
     server = ChatServer()
     server.close()
-    with pytest.raises(InfrastructureError, match=r"models\.far\.url: no answer from http://"):
+    with pytest.raises(
+        InfrastructureError, match=r"no answer from http://.* \(Connection refused\)"
+    ):
         connect(server)
 
 

@@ -109,13 +109,14 @@ def _schema(request: GenerationRequest) -> Mapping[str, Any] | None:
 
 def read_answer(content: bytes, request: GenerationRequest) -> Answer:
     """The answer in a body of status 200. Fault of class ``engine`` when there is none in it."""
+    reply = parsed(content)
     try:
-        reply = json.loads(content)
         choice = reply["choices"][0]
         text = choice["message"]["content"]
-    except (ValueError, LookupError, TypeError, RecursionError):
-        what = "no chat completion" if content.strip() else "an empty body"
-        raise Fault(ErrorClass.ENGINE, f"the server answered with {what}") from None
+    except (LookupError, TypeError):
+        if not content.strip():
+            raise Fault(ErrorClass.ENGINE, "the server answered with an empty body") from None
+        raise _no_answer(reply) from None
     cut_off = choice.get("finish_reason") == "length"
     if text is None and cut_off:  # a model that thinks first did not come to its answer
         text = ""
@@ -130,6 +131,24 @@ def read_answer(content: bytes, request: GenerationRequest) -> Answer:
         output_tokens=_count(usage, "completion_tokens"),
         fingerprint=fingerprint[:100] if isinstance(fingerprint, str) and fingerprint else None,
     )
+
+
+def parsed(content: str | bytes) -> Any:
+    """Foreign JSON; None when it cannot be read."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _no_answer(reply: Any) -> Fault:
+    """What a body without an answer means: some servers put an error and its status there."""
+    error = reply.get("error") if isinstance(reply, dict) else None
+    said = _sentence(error) if error else ""
+    code = error.get("code") if isinstance(error, dict) else None
+    error_class = _CLASSES.get(code) if isinstance(code, int) else None
+    what = f"an error: {said}" if said else "no chat completion"
+    return Fault(error_class or ErrorClass.ENGINE, f"the server answered with {what}")
 
 
 def _ended(text: str, stop: tuple[str, ...]) -> str:
@@ -170,17 +189,21 @@ def read_fault(status: int, content: str, retry_after: str | None, now: datetime
 def server_sentence(content: str) -> str:
     """The first line of what a server says about an error, shortened; empty for a page or nothing."""
     text = content[:_LOOKED_AT]
-    try:
-        said = json.loads(text)
-    except (ValueError, RecursionError):
-        said = None if text.lstrip().startswith(("<", "{", "[")) else text
+    said = parsed(text)
+    if said is None and not text.lstrip().startswith(("<", "{", "[")):
+        said = text
+    return _sentence(said)
+
+
+def _sentence(said: Any) -> str:
+    """The first line of a decoded error."""
     # OpenAI: {"error": {"message": ...}}; others: {"error": ...}, {"message": ...}, {"detail": ...}
     for key in ("error", "message", "detail"):
         if isinstance(said, dict) and key in said:
             said = said[key]
     if said and not isinstance(said, str):
         said = json.dumps(said)
-    lines = (said or "").strip().splitlines()
+    lines = (said or "")[:_LOOKED_AT].strip().splitlines()
     return printable(lines[0]) if lines else ""
 
 

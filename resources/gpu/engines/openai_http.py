@@ -30,8 +30,6 @@ from resources.interaction import ErrorClass
 _log = logging.getLogger(__name__)
 _AT_ONCE = 64
 _CONNECT_SECONDS = 10.0
-_MOST_BYTES = 16 * 2**20
-"""Of an answer."""
 _PASSING = frozenset({ErrorClass.RATE_LIMIT, ErrorClass.CONNECTION})
 
 Put = Callable[[Completion | None], None]
@@ -192,23 +190,13 @@ class OpenAIHttpEngine:
         async with self._faults(), asyncio.timeout(self._timeout):
             place = f"{self._server.url}/chat/completions"
             async with self._client.stream("POST", place, json=body) as reply:
-                content = await self._content(reply)
+                content = await self._server.content(reply)
         if reply.status_code == 200:
             return read_answer(content, row.request)
         said = content.decode(errors="replace")
         raise read_fault(
             reply.status_code, said, reply.headers.get("Retry-After"), datetime.now(UTC)
         )
-
-    async def _content(self, reply: httpx.Response) -> bytes:
-        """The body, unpacked; Fault when it is larger than any answer."""
-        parts = bytearray()
-        async for part in reply.aiter_bytes():
-            parts += part
-            if len(parts) > _MOST_BYTES:
-                size = f"{_MOST_BYTES // 2**20} MB"
-                raise Fault(ErrorClass.ENGINE, f"{self._server.host} answered with over {size}")
-        return bytes(parts)
 
     @asynccontextmanager
     async def _faults(self) -> AsyncIterator[None]:

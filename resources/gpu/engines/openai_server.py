@@ -1,5 +1,6 @@
 """An OpenAI-compatible server: where it is, its key, and whether it has the model."""
 
+import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +9,20 @@ from typing import TYPE_CHECKING
 import tenacity
 
 from resources.errors import ConfigurationError, InfrastructureError
-from resources.gpu.engines.openai_chat import printable, server_sentence
+from resources.gpu.engines.loop_thread import LoopThread
+from resources.gpu.engines.openai_chat import Fault, parsed, printable, server_sentence
 from resources.gpu.model_config import ModelConfig
+from resources.interaction import ErrorClass
 
 if TYPE_CHECKING:
     import httpx
 
 _PROBE_SECONDS = 5.0
 _NAMES_SHOWN = 5
+_MOST_BYTES = 16 * 2**20
+"""Of an answer."""
+_ENCODINGS = ("gzip", "deflate")
+"""Each unpacks to at most a thousand times its size; others, or two in turn, have no such bound."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +67,26 @@ class OpenAIServer:
     @property
     def headers(self) -> dict[str, str]:
         """With the key, if one is configured."""
-        return {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        accept = {"Accept-Encoding": ", ".join(_ENCODINGS)}
+        return accept if self._key is None else accept | {"Authorization": f"Bearer {self._key}"}
 
     def redacted(self, text: str) -> str:
         """What the server said, without the key."""
         return text.replace(self._key, "***") if self._key else text
+
+    async def content(self, reply: "httpx.Response") -> bytes:
+        """The body, unpacked; Fault when it is larger than any answer."""
+        encoding = reply.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity", *_ENCODINGS):
+            what = f"in the encoding {printable(encoding)}, which was not asked for"
+            raise Fault(ErrorClass.ENGINE, f"{self.host} answered {what}")
+        parts = bytearray()
+        async for part in reply.aiter_bytes():
+            parts += part
+            if len(parts) > _MOST_BYTES:
+                size = f"{_MOST_BYTES // 2**20} MB"
+                raise Fault(ErrorClass.ENGINE, f"{self.host} answered with over {size}")
+        return bytes(parts)
 
     def wait_for_model(self, patience: Patience) -> str:
         """``find_model``, and again while the server is away; InfrastructureError when it stays away."""
@@ -85,25 +107,54 @@ class OpenAIServer:
 
         place = f"{self.url}/models"
         try:
-            reply = httpx.get(place, headers=self.headers, timeout=_PROBE_SECONDS)
+            status, content = self._get(place)
         except (httpx.InvalidURL, UnicodeError):
             raise ConfigurationError(
                 f"{self._field}.url: is no URL; write http://HOST:PORT/v1"
             ) from None
-        except httpx.HTTPError as error:
-            reason = self.redacted(printable(str(error))) or type(error).__name__
+        except Fault as fault:
+            raise ConfigurationError(
+                f"{self._field}.url: {self.redacted(str(fault))}; write the url of an"
+                " OpenAI-compatible server"
+            ) from None
+        except (TimeoutError, httpx.HTTPError) as error:
+            reason = self.redacted(printable(_reason(error)))
             raise InfrastructureError(
                 f"{self._field}.url: no answer from {place} ({reason}); start the server or correct"
                 " the url, then run the same command again"
             ) from None
-        self._check_status(reply, place)
-        return self._check_names(_names(reply))
+        self._check_status(status, content, place)
+        return self._check_names(_names(content))
 
-    def _check_status(self, reply: "httpx.Response", place: str) -> None:
-        status = reply.status_code
-        if reply.is_success:
+    def _get(self, place: str) -> tuple[int, bytes]:
+        """Status and body. TimeoutError after five seconds in all, however the server spends them."""
+        # A loop, because httpx alone bounds single reads; on a thread, because the end of
+        # asyncio.run would wait for a name server.
+        loop = LoopThread("model list")
+        try:
+            work = loop.start(self._read(place))
+            try:
+                loop.run(asyncio.wait([work]))
+            finally:
+                loop.stop(work)
+        finally:
+            loop.close()
+        return work.result()
+
+    async def _read(self, place: str) -> tuple[int, bytes]:
+        import httpx
+
+        async with (
+            asyncio.timeout(_PROBE_SECONDS),
+            httpx.AsyncClient(headers=self.headers, timeout=None) as client,
+            client.stream("GET", place) as reply,
+        ):
+            return reply.status_code, await self.content(reply)
+
+    def _check_status(self, status: int, content: bytes, place: str) -> None:
+        if 200 <= status < 300:
             return
-        said = self.redacted(server_sentence(reply.text))
+        said = self.redacted(server_sentence(content.decode(errors="replace")))
         answered = f"{self._field}.url: {place} answered {status}" + (f" ({said})" if said else "")
         if status in (401, 403):
             fix = "set" if self._variable is None else "correct the key in"
@@ -132,10 +183,22 @@ class OpenAIServer:
         )
 
 
-def _names(reply: "httpx.Response") -> list[str]:
+def _reason(error: Exception) -> str:
+    """Why there was no answer."""
+    if isinstance(error, TimeoutError):
+        return f"not in {_PROBE_SECONDS:g} s"
+    cause: BaseException = error
+    while (deeper := cause.__cause__ or cause.__context__) is not None:
+        cause = deeper
+    # Of a refused connection the error itself says only that all attempts failed.
+    if isinstance(cause, ConnectionError) and cause.errno:
+        return os.strerror(cause.errno)
+    return str(error) or type(error).__name__
+
+
+def _names(content: bytes) -> list[str]:
     """The ids of a model list; none when the body is something else."""
     try:
-        models = reply.json()["data"]
-        return sorted(str(model["id"]) for model in models)
-    except (ValueError, LookupError, TypeError):
+        return sorted(str(model["id"]) for model in parsed(content)["data"])
+    except (LookupError, TypeError, RecursionError):
         return []
