@@ -284,7 +284,12 @@ def _workflow_paths(
         location: Location = ("workflows", position)
         place = _expanded(document, location, pattern)
         try:
-            matches = _matches(place, folder)
+            # A pattern may take in the configuration itself.
+            matches = [
+                path
+                for path in _matches(place, folder)
+                if path.resolve() != document.path.resolve()
+            ]
         except (OSError, ValueError) as error:
             message = f"'{pattern}' is no file pattern: {error}"
             raise document.error(location, message) from None

@@ -518,6 +518,12 @@ def test_workflows_are_found_by_pattern_each_once(load: Load, tmp_path: Path) ->
     assert [workflow.name for workflow in load_workflows(config)] == ["b", "a"]
 
 
+def test_a_pattern_leaves_the_configuration_out(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(FLOW)
+    config = load(SMALLEST.replace("flow.yaml", "'*.yaml'"))
+    assert [path.name for path in config.workflows] == ["flow.yaml"]
+
+
 def test_one_workflow_file_named_in_two_ways(load: Load, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.yaml").symlink_to("flow.yaml")

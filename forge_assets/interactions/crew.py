@@ -127,8 +127,6 @@ class Crew:
     def _lose(self, worker: Worker, error: Exception) -> None:
         """What is done for it may fail for the same reason: then its leases run out."""
         reason = one_line(error)
-        if not isinstance(error, ForgeError | SQLAlchemyError):
-            _log.error("worker %s ended", worker.order.run_id, exc_info=error)
         away = isinstance(error, InfrastructureError)
         # Once for a reason: while the database is away every line waits for it.
         if len(self._workers) > 1 and reason not in self._told:
@@ -166,6 +164,10 @@ class Crew:
         work = patiently(lambda: self._store.open_work(order.scope, steps, order.subject_ids))
         if errors and work.total:
             raise errors[0]
+        for error in errors:
+            # Nobody will see where it came from, since the others have done the work.
+            if not isinstance(error, ForgeError | SQLAlchemyError):
+                _log.error("a worker ended by an error of its own", exc_info=error)
         outcomes = [worker.outcome for worker in self._workers if worker.outcome is not None]
         halted = next((outcome.halted for outcome in outcomes if outcome.halted), None)
         # What was broken in the last moment has stopped nothing.

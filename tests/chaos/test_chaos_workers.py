@@ -73,7 +73,7 @@ def test_another_shell_joins_a_stage(
     server.seconds = 1.0
     project = make_project(database, server, {STAGE: 40})
     project.configure(models={SMALL: served(server, max_batch=4)})
-    run = project.start(RUN, *run_stage(STAGE), "--workers", "1")
+    run = project.start(RUN, *run_stage(STAGE))
     joined = project.start(RUN, "work", "--stage", STAGE, "--json")
     try:
         here, there = run.wait(), joined.wait()
