@@ -9,8 +9,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, InternalError, OperationalError
 
-from forge_assets.cli.main import told_database_error
 from forge_assets.config import load_config
+from resources.database_errors import database_sentence
 from resources.interaction_store import InteractionStore
 from resources.subject_record import subject_record
 from tests.pipeline.project import Ended, Project, pair, texts
@@ -124,7 +124,7 @@ def test_a_wrong_environment_is_one_sentence(
 
 def test_only_an_absent_database_does_not_answer() -> None:
     def told(kind: type[sa.exc.DBAPIError], reason: str) -> str:
-        return told_database_error(kind("SELECT 1", {}, Exception(reason)))
+        return str(database_sentence(kind("SELECT 1", {}, Exception(reason))))
 
     assert told(OperationalError, "server closed").startswith("the database does not answer: ")
     for kind in (DataError, InternalError):
