@@ -200,6 +200,7 @@ def _claim(
         limit=limit,
         lease_seconds=_LEASE_SECONDS,
         ancestors_of=filled.ancestors,
+        versions=filled.versions,
     )
 
 

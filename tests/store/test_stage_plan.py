@@ -100,6 +100,20 @@ def test_a_removed_step_is_superseded(store: InteractionStore, postgres_engine: 
     assert store.open_work(CANARY).total == 0
 
 
+def test_a_run_of_the_old_plan_gets_nothing_more(store: InteractionStore) -> None:
+    """Not even of a step that stays: it would move on what comes after by its own rules."""
+    prepare(store, 2)
+    held = claim(store, limit=1, versions=VERSIONS)[0]
+    assert not store.planned_otherwise(CANARY, VERSIONS)
+    changed = {**VERSIONS, "grade": "grade-2", "results": "results-2"}
+    store.plan_stage(CANARY, planned(changed), advance)
+    assert store.planned_otherwise(CANARY, VERSIONS)
+    assert claim(store, versions=VERSIONS) == []
+    assert commit(store, completed(held)).refused == (held.interaction_id,)
+    assert not store.planned_otherwise(CANARY, changed)
+    assert [c.step for c in claim(store, versions=changed)] == ["summarize", "summarize"]
+
+
 def test_a_superseded_row_in_work_is_given_back_and_refuses_its_result(
     store: InteractionStore, postgres_engine: sa.Engine
 ) -> None:

@@ -98,6 +98,7 @@ def claim(
     limit: int = 1000,
     lease: float = 600,
     steps: Iterable[str] | None = None,
+    versions: Mapping[str, str] | None = None,
 ) -> list[Claim]:
     return store.claim(
         scope,
@@ -106,6 +107,7 @@ def claim(
         limit=limit,
         lease_seconds=lease,
         steps=None if steps is None else list(steps),
+        versions=versions,
         ancestors_of=ANCESTORS,
     )
 
