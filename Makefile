@@ -30,7 +30,7 @@ lint: $(STAMP)
 test: $(STAMP) lint
 	"$(BIN)/pytest" $(ARGS)
 
-# Kills, outages, full disks, bad servers: a quarter of an hour, by hand and every night.
+# Kills, outages, full disks, bad servers: twenty minutes, by hand and every night.
 chaos: $(STAMP)
 	"$(BIN)/pytest" -m chaos tests/chaos $(ARGS)
 
