@@ -42,7 +42,7 @@ def run_stage(
         "workers": workers,
     }
     config = {name: value for name, value in given.items() if value is not None}
-    return _materialize_andtell(plan, stage, config, as_json)
+    return _materialize_and_tell(plan, stage, config, as_json)
 
 
 def retry_stage(
@@ -77,7 +77,7 @@ def retry_stage(
         if count
         else f"{stage.key} holds no {status} interactions to retry"
     )
-    return _materialize_andtell(plan, stage, {}, as_json)
+    return _materialize_and_tell(plan, stage, {}, as_json)
 
 
 def _refuse_what_would_be_refused(
@@ -102,7 +102,7 @@ def _refuse_what_would_be_refused(
         raise Refusal(decision.reason)
 
 
-def _materialize_andtell(
+def _materialize_and_tell(
     plan: WorkflowPlan, stage: Stage, config: dict[str, Any], as_json: bool
 ) -> int:
     with on_terminal(tell):

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import dagster as dg
 
 from forge_assets.cli.open import out, plan_of, tell
-from forge_assets.interactions.stage_run import Limited, open_stage_run
+from forge_assets.interactions.opened_run import open_stage_run
+from forge_assets.interactions.stage_run import Limited
 from resources.errors import Refusal
 from resources.gpu.resource import GpuResource
 

@@ -217,7 +217,7 @@ def _failure(error: ForgeError) -> dg.Failure:
 @contextmanager
 def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator["StageRun"]:
     """The run of this step; an error closes it."""
-    from forge_assets.interactions.stage_run import open_stage_run
+    from forge_assets.interactions.opened_run import open_stage_run
 
     stage = plan.project.stage(context.partition_key)
     with open_stage_run(plan, stage, context.instance, context.run_id, say(context)) as run:

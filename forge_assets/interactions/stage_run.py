@@ -26,8 +26,6 @@ from forge_assets.project import WorkflowPlan, naming_forge_yaml
 from forge_assets.stages import Stage, previous_stage
 from forge_assets.workflow.plan import advance
 from forge_assets.workflow.spec import Step
-from resources.dagster_storage import require_forge_instance
-from resources.database import open_engine
 from resources.errors import ForgeError, InfrastructureError, Refusal
 from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, PlanReport, StageScope
@@ -48,30 +46,6 @@ class Limited:
 
     def __bool__(self) -> bool:
         return self.max_subjects is not None or self.max_interactions is not None
-
-
-@contextmanager
-def open_stage_run(
-    plan: WorkflowPlan,
-    stage: Stage,
-    instance: dg.DagsterInstance,
-    run_id: str,
-    say: Callable[[str], None],
-) -> Iterator["StageRun"]:
-    """The run with its lock taken; an error or a signal closes it, so that nobody waits for it."""
-    require_forge_instance(instance)
-    engine = open_engine()
-    presence.hold(engine, run_id)
-    run = StageRun(plan, stage, engine, InteractionStore(engine), instance, run_id, say)
-    try:
-        yield run
-    except BaseException as error:
-        with suppress(SQLAlchemyError):
-            if isinstance(error, Exception):
-                run.leave("failed", str(error) or type(error).__name__)
-            else:
-                run.leave("cut_short", "interrupted")
-        raise
 
 
 @dataclass(frozen=True)
@@ -95,8 +69,7 @@ class StageRun:
     def enter(self) -> None:
         """Returns when the stage may run; Refusal says why it may not."""
         patiently(self._have_subjects)
-        announce = partial(presence.announce_run, self.engine, self.store)
-        patiently(lambda: announce(self.run_id, self.scope))
+        patiently(lambda: presence.announce_run(self.engine, self.store, self.run_id, self.scope))
         self._wait(self._gate, "gate")
         self._check_machine()
 
