@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
+from forge_assets.cloud_config import CloudConfig
+from forge_assets.config_types import Rate, Seconds, Section
 from forge_assets.schema_errors import Location, dotted
 from forge_assets.workflow.spec import Workflow, load_workflow
 from forge_assets.yaml_document import YamlDocument, load_document, shown
@@ -26,26 +28,8 @@ MAX_WORKERS = 64
 MAX_DATASET_BYTES = 1000
 """With a subject's key it stands in an index, whose rows PostgreSQL limits to about 2,700 bytes."""
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)")
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PARTITION_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _MODEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-
-
-def _rate(value: float) -> float:
-    if not 0 <= value <= 1:
-        raise ValueError(f"should be from 0 to 1 (0.15 is 15 %), got {value:g}")
-    return value
-
-
-def _seconds(value: Any) -> Any:
-    """'6h' -> 21600. Numbers are seconds; what is neither is left to pydantic."""
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.fullmatch(value.strip())
-    if match is None:
-        raise ValueError(f"'{value}' is no duration; write seconds, or such as 90s, 30m, 6h, 1d")
-    return float(match[1]) * _UNIT_SECONDS[match[2]]
 
 
 def _model_key(value: str) -> str:
@@ -54,18 +38,10 @@ def _model_key(value: str) -> str:
     return name_text(value)
 
 
-Rate = Annotated[float, AfterValidator(_rate)]
-_TEN_YEARS = 3650 * 86400.0
-"""Of any duration: what is longer is a mistake, and the database refuses dates too far back."""
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=_TEN_YEARS)]
 ModelKey = Annotated[str, AfterValidator(_model_key)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StageSpec(_Section):
+class StageSpec(Section):
     """One named stage: its partition key and how many subjects it takes after the stage before."""
 
     key: str
@@ -83,7 +59,7 @@ class StageSpec(_Section):
         return name_text(value)
 
 
-class BatchSpec(_Section):
+class BatchSpec(Section):
     """The steady batches after the named stages: batch-0001 up to batch-<count>."""
 
     size: int = Field(default=500, gt=0, le=100_000_000)
@@ -91,7 +67,7 @@ class BatchSpec(_Section):
     workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
 
 
-class Thresholds(_Section):
+class Thresholds(Section):
     """What the checks hold a stage to. Rates are shares from 0 to 1."""
 
     rejection_rate: Rate = 0.15
@@ -106,7 +82,7 @@ class Thresholds(_Section):
     """A target for the report; no check."""
 
 
-class PreflightLimits(_Section):
+class PreflightLimits(Section):
     """Limits of the machine, before a stage and while it runs."""
 
     max_gpu_memory: Rate = 0.95
@@ -114,7 +90,7 @@ class PreflightLimits(_Section):
     min_available_memory_gb: float = Field(default=4, ge=0)
 
 
-class Retention(_Section):
+class Retention(Section):
     """How long the store keeps what no result depends on; None is for ever."""
 
     events: Seconds | None = None
@@ -123,7 +99,7 @@ class Retention(_Section):
     """Readings of the machine."""
 
 
-class ConfigFile(_Section):
+class ConfigFile(Section):
     """The top of forge.yaml, as written."""
 
     subjects: SubjectSource
@@ -140,7 +116,7 @@ class ConfigFile(_Section):
     retention: Retention = Retention()
     gate_wait: Seconds = 6 * 3600.0
     group_wait: Seconds = 600.0
-    cloud: dict[str, Any] = {}
+    cloud: CloudConfig | None = None
     alerts: dict[str, Any] = {}
 
     @field_validator("models", "workflows")
@@ -168,7 +144,8 @@ class ForgeConfig:
     """Seconds that a run waits at its gate for the stage before."""
     group_wait: float
     """Seconds that a model's ready work waits for another model before that one gives way."""
-    cloud: dict[str, Any]
+    cloud: CloudConfig | None
+    """None without the section: launches and the monitor say so."""
     alerts: dict[str, Any]
     model_definitions: dict[str, dict[str, Any]]
     """What each model is, as written, for step versions: without what only changes the speed."""

@@ -11,6 +11,7 @@ class LockSpace(IntEnum):
 
     RUN = 0x666F7201
     DEVICE = 0x666F7202
+    LAUNCH = 0x666F7203
 
 
 class SessionLock:

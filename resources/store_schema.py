@@ -278,7 +278,12 @@ launches = sa.Table(
     sa.Column("wandb_run", sa.Text),
     sa.Column("reason", sa.Text),
     sa.Column("spec", JSONB, nullable=False, server_default="{}"),
+    sa.Column("job", sa.Text, nullable=False, server_default=""),
+    sa.Column("holder", sa.Text, nullable=False, server_default=""),
+    sa.Column("queue_item", sa.Text),
+    sa.Column("reported", sa.Text, nullable=False, server_default=""),
     sa.Index("launches_created", "created_at"),
+    sa.Index("launches_job_name", "job_name"),
 )
 
 launch_events = sa.Table(
@@ -290,4 +295,20 @@ launch_events = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("detail", JSONB, nullable=False, server_default="{}"),
     sa.Index("launch_events_launch", "launch_id", "id"),
+)
+
+request_budgets = sa.Table(
+    "request_budgets",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("tokens", sa.Double, nullable=False),
+    sa.Column("at", _Time, nullable=False),
+)
+
+diagnoses = sa.Table(
+    "diagnoses",
+    metadata,
+    sa.Column("resource", sa.Text, primary_key=True),
+    sa.Column("at", _Time, nullable=False, server_default=_clock()),
+    sa.Column("content", JSONB, nullable=False),
 )

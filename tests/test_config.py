@@ -59,7 +59,7 @@ def test_the_shipped_file_writes_out_the_defaults(load: Load) -> None:
         "interactions",
     )
     assert smallest.gate_wait == 21600
-    assert (smallest.cloud, smallest.alerts) == ({}, {})
+    assert (smallest.cloud, smallest.alerts) == (None, {})
 
 
 def test_forge_config_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,10 +89,8 @@ def test_durations(load: Load, text: str, seconds: float) -> None:
     assert load(f"{SMALLEST}gate_wait: {text}\n").gate_wait == seconds
 
 
-def test_cloud_and_alerts_are_taken_as_they_are(load: Load) -> None:
-    config = load(SMALLEST + "cloud: {project: p, regions: [a, b]}\nalerts: {webhook: {url: x}}\n")
-    assert config.cloud == {"project": "p", "regions": ["a", "b"]}
-    assert config.alerts == {"webhook": {"url": "x"}}
+def test_alerts_are_taken_as_they_are(load: Load) -> None:
+    assert load(SMALLEST + "alerts: {webhook: {url: x}}\n").alerts == {"webhook": {"url": "x"}}
 
 
 def test_paths_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

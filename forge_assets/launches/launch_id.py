@@ -1,0 +1,13 @@
+"""One launch's own id, carried as a label through every hop."""
+
+from uuid import UUID
+
+LABEL = "forge_launch"
+"""Of the Vertex AI job. Without a hyphen: no filter of the API is known to take one."""
+VARIABLE = "FORGE_LAUNCH"
+"""In the environment of the runner's execution and of the job's container."""
+
+
+def label_value(launch: UUID) -> str:
+    """32 small hexadecimal digits: what labels allow."""
+    return launch.hex

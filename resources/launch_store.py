@@ -1,0 +1,192 @@
+"""Launches: what was intended, what became of it, and every step on the way."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from resources import store_schema as schema
+from resources.store_base import StoreBase, storable
+
+LaunchState = Literal[
+    "intended",
+    "submitted",
+    "running",
+    "pending",
+    "queued",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+    "partially_succeeded",
+    "rejected",
+    "runner_failed",
+    "no_agent",
+    "timeout",
+    "unknown",
+]
+
+ENDED: frozenset[LaunchState] = frozenset(
+    {
+        "succeeded",
+        "failed",
+        "cancelled",
+        "expired",
+        "partially_succeeded",
+        "rejected",
+        "runner_failed",
+    }
+)
+"""States that nothing follows."""
+UNSEEN: frozenset[LaunchState] = frozenset({"intended", "no_agent", "timeout", "unknown"})
+"""Nobody has seen the job yet, and it may come or be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One row. ``job``: its key in forge.yaml; ``holder``: who launches it; ``reported``: the state
+    that Dagster was last told. ``execution``, ``job_name``, ``queue_item``, ``wandb_run``: the hops'
+    own names, None as long as they are not known."""
+
+    id: UUID
+    state: LaunchState
+    path: Literal["direct", "queue"]
+    job: str
+    project: str
+    region: str
+    queue: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    holder: str = ""
+    queue_item: str | None = None
+    execution: str | None = None
+    job_name: str | None = None
+    wandb_run: str | None = None
+    reason: str | None = None
+    reported: str = ""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchEvent:
+    at: datetime
+    kind: str
+    detail: Mapping[str, Any]
+
+
+class LaunchStore(StoreBase):
+    """Every public method is one transaction. Safe to use from several threads."""
+
+    def begin(self, launch: Launch) -> Launch:
+        """The intent, written before anything is asked for; with the times that it was given."""
+        table = schema.launches
+        values = {
+            name: storable(getattr(launch, name))
+            for name in Launch.__dataclass_fields__
+            if name not in ("created_at", "updated_at", "id")
+        }
+        with self._engine.begin() as connection:
+            insert = sa.insert(table).values(id=launch.id, **values).returning(*_columns())
+            row = connection.execute(insert).mappings().one()
+            _add_event(connection, launch.id, "intended", {"holder": launch.holder})
+        return _launch(row)
+
+    def change(
+        self, launch: UUID, kind: str, detail: Mapping[str, Any] | None = None, **columns: Any
+    ) -> bool:
+        """An event, and ``columns`` with it; False, and nothing changed, for a launch that is over.
+
+        What ended stays as it ended: news that come late or twice change nothing. ``reported`` alone
+        may change afterwards.
+        """
+        table = schema.launches.c
+        update = (
+            sa.update(schema.launches)
+            .where(table.id == launch)
+            .values(updated_at=sa.func.clock_timestamp(), **storable(columns))
+        )
+        if set(columns) != {"reported"}:
+            update = update.where(table.state.not_in(sorted(ENDED)))
+        with self._engine.begin() as connection:
+            if not connection.execute(update).rowcount:
+                return False
+            _add_event(connection, launch, kind, detail or {})
+        return True
+
+    def launch(self, launch: UUID) -> Launch | None:
+        found = self._rows(schema.launches.c.id == launch)
+        return found[0] if found else None
+
+    def named(self, text: str) -> Sequence[Launch]:
+        """Those whose id begins with ``text``, or whose job, execution or run has that name."""
+        table = schema.launches.c
+        digits = text.lower().replace("-", "")
+        # Full names and short ones; Google calls a project by its id here and its number there.
+        short = "/" + text.rsplit("/", 1)[-1]
+        named = (
+            table.job_name.endswith(short, autoescape=True)
+            | table.execution.endswith(short, autoescape=True)
+            | table.wandb_run.in_([text])
+            | table.queue_item.in_([text])
+        )
+        if re.fullmatch(r"[0-9a-f]{4,32}", digits):
+            named = named | sa.func.replace(sa.cast(table.id, sa.Text), "-", "").like(f"{digits}%")
+        return self._rows(named)
+
+    def unseen(self, project: str, job: str) -> Launch | None:
+        """The newest launch of ``job`` when nobody has seen its job yet."""
+        table = schema.launches.c
+        newest = self._rows((table.project == project) & (table.job == job), limit=1)
+        return newest[0] if newest and newest[0].state in UNSEEN else None
+
+    def watched(self, project: str, since: datetime) -> Sequence[Launch]:
+        """Those begun at ``since`` or later that may still change, newest first."""
+        table = schema.launches.c
+        return self._rows(
+            (table.project == project)
+            & (table.created_at >= since)
+            & table.state.not_in(sorted(ENDED))
+        )
+
+    def recent(self, limit: int) -> Sequence[Launch]:
+        return self._rows(sa.true(), limit=limit)
+
+    def events(self, launch: UUID) -> Sequence[LaunchEvent]:
+        """Oldest first."""
+        table = schema.launch_events.c
+        query = sa.select(table.at, table.kind, table.detail).where(table.launch_id == launch)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query.order_by(table.id)).all()
+        return [LaunchEvent(*row) for row in rows]
+
+    def _rows(self, condition: Any, limit: int | None = None) -> Sequence[Launch]:
+        table = schema.launches.c
+        query = sa.select(*_columns()).where(condition)
+        query = query.order_by(table.created_at.desc(), table.id).limit(limit)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [_launch(row) for row in rows]
+
+
+def _columns() -> list[sa.Column[Any]]:
+    return [schema.launches.c[name] for name in Launch.__dataclass_fields__]
+
+
+def _launch(row: sa.RowMapping) -> Launch:
+    return Launch(**row)
+
+
+def _add_event(
+    connection: sa.Connection, launch: UUID, kind: str, detail: Mapping[str, Any]
+) -> None:
+    values = {"launch_id": launch, "kind": kind, "detail": storable(dict(detail))}
+    connection.execute(sa.insert(schema.launch_events).values(values))

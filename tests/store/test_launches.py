@@ -1,0 +1,109 @@
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from resources.diagnosis_store import DiagnosisStore
+from resources.launch_store import Launch, LaunchState, LaunchStore
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def launches(postgres_engine: sa.Engine) -> LaunchStore:
+    return LaunchStore(postgres_engine)
+
+
+@pytest.fixture
+def diagnoses(postgres_engine: sa.Engine) -> DiagnosisStore:
+    return DiagnosisStore(postgres_engine)
+
+
+def begun(launches: LaunchStore, state: LaunchState = "intended", job: str = "train") -> Launch:
+    return launches.begin(
+        Launch(uuid4(), state, "direct", job, "demo", "us-central1", labels={"a": "b"})
+    )
+
+
+def test_a_launch_is_written_and_found_by_any_of_its_names(launches: LaunchStore) -> None:
+    launch = begun(launches)
+    assert launch.created_at is not None
+    assert launches.launch(launch.id) == launch
+    job = "projects/1/locations/us-central1/customJobs/77"
+    execution = "projects/demo/locations/us-central1/jobs/r/executions/r-abc"
+    assert launches.change(
+        launch.id,
+        "found",
+        {"age": 1.0},
+        state="running",
+        job_name=job,
+        execution=execution,
+        wandb_run="x1",
+    )
+    for name in (launch.id.hex[:8], str(launch.id), job, "77", execution, "r-abc", "x1"):
+        assert [found.id for found in launches.named(name)] == [launch.id], name
+    assert launches.named("%") == []
+    assert launches.named("0" * 32) == []
+    assert [event.kind for event in launches.events(launch.id)] == ["intended", "found"]
+    assert launches.launch(uuid4()) is None
+
+
+def test_what_ended_stays_as_it_ended(launches: LaunchStore) -> None:
+    launch = begun(launches)
+    assert launches.change(launch.id, "ended", state="failed", reason="no quota")
+    assert not launches.change(launch.id, "seen", state="running")
+    assert launches.change(launch.id, "reported", reported="failed")
+    kept = launches.launch(launch.id)
+    assert kept is not None
+    assert (kept.state, kept.reason, kept.reported, kept.is_over) == (
+        "failed",
+        "no quota",
+        "failed",
+        True,
+    )
+
+
+def test_only_a_launch_whose_job_nobody_saw_is_unseen(launches: LaunchStore) -> None:
+    assert launches.unseen("demo", "train") is None
+    first = begun(launches)
+    assert launches.unseen("demo", "train") == first
+    assert launches.unseen("demo", "other") is None
+    assert launches.unseen("elsewhere", "train") is None
+    launches.change(first.id, "found", state="queued")
+    assert launches.unseen("demo", "train") is None
+    assert [launch.id for launch in launches.watched("demo", LONG_AGO)] == [first.id]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert launches.watched("demo", tomorrow) == []
+    launches.change(first.id, "ended", state="succeeded")
+    assert launches.watched("demo", LONG_AGO) == []
+    assert [launch.id for launch in launches.recent(5)] == [first.id]
+
+
+def test_a_state_that_nobody_knows_is_refused(launches: LaunchStore) -> None:
+    launch = begun(launches)
+    with pytest.raises(sa.exc.IntegrityError):
+        launches.change(launch.id, "seen", state="exploded")
+
+
+def test_all_processes_share_one_budget(
+    diagnoses: DiagnosisStore, postgres_engine: sa.Engine
+) -> None:
+    other = DiagnosisStore(postgres_engine)
+    assert [store.take_read("logs", 6, 2) for store in (diagnoses, other)] == [0.0, 0.0]
+    assert 9 < other.take_read("logs", 6, 2) <= 10
+    assert diagnoses.take_read("elsewhere", 6, 2) == 0.0
+
+
+def test_a_pause_stops_the_reads_of_all(
+    diagnoses: DiagnosisStore, postgres_engine: sa.Engine
+) -> None:
+    diagnoses.pause_reads("logs", 60, 20, 30)
+    assert 29 < DiagnosisStore(postgres_engine).take_read("logs", 60, 20) <= 30
+
+
+def test_the_first_diagnosis_stays(diagnoses: DiagnosisStore) -> None:
+    assert diagnoses.diagnosis("executions/r-1") is None
+    diagnoses.keep_diagnosis("executions/r-1", {"class": "quota", "tail": ["a\0b"]})
+    diagnoses.keep_diagnosis("executions/r-1", {"class": "other"})
+    assert diagnoses.diagnosis("executions/r-1") == {"class": "quota", "tail": ["a\ufffdb"]}
