@@ -44,8 +44,14 @@ class SessionLock:
             wait()
 
     def release(self) -> None:
+        """At once: the end of a session is noticed by the server a moment later."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
+            query = sa.text("SELECT pg_advisory_unlock(:space, hashtext(:name))")
+            try:
+                connection.execute(query, self._keys)
+            except sa.exc.DBAPIError:
+                connection.invalidate()
             connection.close()
 
     def _alive(self) -> bool:

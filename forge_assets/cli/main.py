@@ -220,6 +220,65 @@ def report(stage: MaybeStage = None, workflow: WorkflowName = None, json: Json =
 
 @app.command()
 @answers
+def launch(
+    job: Annotated[
+        str | None,
+        typer.Argument(help="Its key in cloud.jobs; not needed when it is the only one."),
+    ] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Create the job here, past the queue.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Launch a job on Vertex AI and see that it is there: exit 0 when it was submitted."""
+    from forge_assets.cli import launch
+
+    return launch.run(job, direct, json)
+
+
+@app.command()
+@answers
+def monitor(
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table; may be repeated.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl+C.")] = False,
+    json: Json = False,
+) -> int:
+    """Runners, builds, jobs and W&B runs of all regions; exit 1 when a region could not be read."""
+    from forge_assets.cli import monitor
+
+    return monitor.show(table or [], watch, json)
+
+
+@app.command()
+@answers
+def diagnose(
+    execution: Annotated[
+        str, typer.Argument(help="An execution of the runner, a job, or a launch.")
+    ],
+    json: Json = False,
+) -> int:
+    """Why it failed: from what the APIs say, then from its logs."""
+    from forge_assets.cli import diagnose
+
+    return diagnose.show(execution, json)
+
+
+@app.command()
+@answers
+def cancel(
+    launch: Annotated[str, typer.Argument(help="Its id, or the first digits; or a job's number.")],
+    json: Json = False,
+) -> int:
+    """End a launch: take its item from the queue, cancel its job."""
+    from forge_assets.cli import cancel
+
+    return cancel.run(launch, json)
+
+
+@app.command()
+@answers
 def bench(json: Json = False) -> int:
     """Measure every installed engine against sequential generation on this machine.
 

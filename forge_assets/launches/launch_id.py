@@ -2,7 +2,9 @@
 
 from uuid import UUID
 
-LABEL = "forge_launch"
+from resources.cloud.wandb_types import LAUNCH_KEY
+
+LABEL = LAUNCH_KEY
 """Of the Vertex AI job. Without a hyphen: no filter of the API is known to take one."""
 VARIABLE = "FORGE_LAUNCH"
 """In the environment of the runner's execution and of the job's container."""

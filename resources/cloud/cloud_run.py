@@ -1,6 +1,7 @@
 """Cloud Run: the runner's job, its executions, and how their tasks ended."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,7 +34,7 @@ class RunnerJob:
 class Execution:
     """``state``: PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED or UNKNOWN. Times are UTC.
 
-    ``reason``: the API's word for the end, "" for none.
+    ``reason``: the API's word for the end, "" for none. ``environment``: without secrets.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Execution:
     job: str
     labels: Mapping[str, str]
     args: Sequence[str]
+    environment: Mapping[str, str]
     state: str
     reason: str
     message: str
@@ -69,8 +71,8 @@ class CloudRun:
     Every call takes ``seconds``, its deadline, and is sent once. It raises CloudError.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._connections = Connections(CLOUD_RUN, access)
+    def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connections = Connections(CLOUD_RUN, access, clock)
         # Here and not in the first call, whose deadline it would eat.
         from google.cloud import run_v2
         from google.cloud.run_v2.services.executions.transports.grpc import ExecutionsGrpcTransport
@@ -97,13 +99,18 @@ class CloudRun:
         request = {"job": {**spec, "name": name}}
         self._call(self._jobs, name, "update_job", request, seconds)
 
-    def run(self, name: str, seconds: float) -> Execution:
+    def run(self, name: str, environment: Mapping[str, str], seconds: float) -> Execution:
         """The execution of job ``name`` that was started, as soon as it has a name.
+
+        ``environment``: besides the job's own.
 
         Not repeated, since the API takes no request id: after Throttled, TimedOut or Unavailable
         an execution may run, and the caller looks for it first.
         """
-        operation = self._call(self._jobs, name, "run_job", {"name": name}, seconds)
+        variables = [{"name": key, "value": value} for key, value in environment.items()]
+        overrides = {"container_overrides": [{"env": variables}]}
+        request = {"name": name, "overrides": overrides if variables else {}}
+        operation = self._call(self._jobs, name, "run_job", request, seconds)
         if operation.metadata is None or not operation.metadata.name:
             raise Unavailable(f"the start of {name} was answered without an execution")
         return _execution(operation.metadata)
@@ -190,6 +197,7 @@ def _execution(execution: Any) -> Execution:
         job=execution.job.rsplit("/", 1)[-1],
         labels=dict(execution.labels),
         args=tuple(containers[0].args) if containers else (),
+        environment={each.name: each.value for each in containers[0].env} if containers else {},
         state=state,
         reason=reason,
         message=message,

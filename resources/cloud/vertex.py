@@ -1,13 +1,15 @@
 """Custom jobs of Vertex AI: list, find, get, create, cancel."""
 
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from resources.cloud.connections import VERTEX, Connections
 from resources.cloud.credentials import Access
+from resources.cloud.errors import Refused
 from resources.cloud.listing import Listing, read_pages
 from resources.cloud.wire_values import NEVER, enum_name, moment, region_of, rfc3339
 
@@ -47,8 +49,8 @@ class Vertex:
     Every call takes ``seconds``, its deadline, and is sent once. It raises CloudError.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._connections = Connections(VERTEX, access)
+    def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connections = Connections(VERTEX, access, clock)
         # Here and not in the first call, whose deadline it would eat.
         from google.cloud.aiplatform_v1.services.job_service import JobServiceClient
         from google.cloud.aiplatform_v1.services.job_service.transports.grpc import (
@@ -86,7 +88,12 @@ class Vertex:
         Not repeated, since the API takes no request id: after Throttled, TimedOut or Unavailable
         the job may exist, and the caller looks for its label first.
         """
-        request = {"parent": self._parent(region), "custom_job": job}
+        from google.cloud.aiplatform_v1.types import CustomJob
+
+        try:
+            request = {"parent": self._parent(region), "custom_job": CustomJob(job)}
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refused(f"Vertex AI's client does not know {error} of this job") from error
         return _job(self._call(region, "create_custom_job", request, seconds))
 
     def cancel(self, name: str, seconds: float) -> None:

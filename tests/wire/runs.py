@@ -127,7 +127,11 @@ class FakeRuns:
         self._jobs[name] = kept
 
     def start(
-        self, job: str, age_seconds: float = 0.0, life: ExecutionLife | None = None
+        self,
+        job: str,
+        age_seconds: float = 0.0,
+        life: ExecutionLife | None = None,
+        overrides: Any = None,
     ) -> Execution:
         """An execution of a job that is there."""
         born = self._clock() - timedelta(seconds=age_seconds)
@@ -136,6 +140,9 @@ class FakeRuns:
             execution = Execution(name=name, job=job, create_time=born, task_count=1)
             execution.template = self._jobs[job].template.template
             execution.labels = self._jobs[job].template.labels
+            for given in overrides.container_overrides if overrides else ():
+                for container in execution.template.containers:
+                    container.env.extend(given.env)
             self._records[name] = _Record(execution, born, life or self.life)
             return self._records[name].seen(self._clock())
 
@@ -171,7 +178,8 @@ class FakeRuns:
         """Unfinished as long as the execution runs; its name is there at once."""
         self._job(request.name)
         operation = Operation(name=f"{request.name}/operations/1")
-        operation.metadata.Pack(Execution.pb(self.start(request.name)))
+        started = self.start(request.name, overrides=request.overrides)
+        operation.metadata.Pack(Execution.pb(started))
         return operation
 
     def _list(self, request: ListExecutionsRequest) -> ListExecutionsResponse:

@@ -52,7 +52,7 @@ def test_a_start_names_its_execution_at_once_and_it_is_seen_to_fail(
     google.runs.life = ExecutionLife(
         runs=2, ends=8, exit_code=2, message="Container called exit(2)."
     )
-    started = run.run(job, 5)
+    started = run.run(job, {}, 5)
     assert started.name.startswith(f"{job}/executions/runner-")
     assert (started.job, started.args, started.state) == ("runner", ("-q", "gpu-queue"), "PENDING")
     assert started.labels == {"forge_queue": "gpu-queue"}
@@ -85,7 +85,7 @@ def test_a_start_without_an_answer_is_sent_once_and_can_be_looked_up(
 ) -> None:
     google.faults.add(faults.lost_answer(), "RunJob", times=1)
     with pytest.raises(Unavailable):
-        run.run(job, 5)
+        run.run(job, {}, 5)
     assert len(google.named("RunJob")) == 1
     assert len(run.executions(REGION, clock.now, 5).rows) == 1
 

@@ -1,0 +1,40 @@
+"""The asset `launches`: materialized with run config it launches one job."""
+
+import dagster as dg
+from pydantic import Field
+
+from forge_assets.project import Project
+
+LAUNCHES = dg.AssetKey("launches")
+
+
+class LaunchConfig(dg.Config):
+    """``job``: its key in ``cloud.jobs``, needed when there are several; ``direct``: past the queue."""
+
+    job: str | None = Field(default=None)
+    direct: bool = Field(default=False)
+
+
+def build_launches(project: Project) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=LAUNCHES,
+        group_name="launches",
+        kinds={"googlecloud"},
+        description="Jobs on Vertex AI. Materializing it launches one, directly or through the W&B"
+        " Launch queue of forge.yaml, and sees that it is there. The sensors report what becomes of"
+        " every launch, also of those that `forge launch` made.",
+    )
+    def launches(context: dg.AssetExecutionContext, config: LaunchConfig) -> dg.MaterializeResult:
+        from forge_assets.interactions.assets import one_sentence, say
+        from forge_assets.launches.launching import launch_job
+        from forge_assets.launches.reporting import mark_reported, metadata_of
+        from resources.errors import Refusal
+
+        with one_sentence():
+            result = launch_job(project, config.job, config.direct, say(context))
+            if result.exit_code:
+                raise Refusal(f"{result.sentence} ({'; '.join(result.advice)})")
+            mark_reported(result.launch)
+            return dg.MaterializeResult(metadata=metadata_of(result))
+
+    return launches

@@ -1,0 +1,203 @@
+"""A job that a W&B Launch agent creates: runner, queue item, then the watch for the job."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from forge_assets.cloud_config import WandbSpec
+from forge_assets.launches.confirm import Item, Looks, Seen, watch
+from forge_assets.launches.directly import find_jobs
+from forge_assets.launches.job_request import queue_item
+from forge_assets.launches.launch_id import label_value
+from forge_assets.launches.outcome import TIMEOUT_REASONS, LaunchResult
+from forge_assets.launches.runner import Runner, ensure_runner, short
+from forge_assets.launches.submit import OutcomeUnknown, Pace, once
+from forge_assets.launches.verdict import Failed, Under, hops
+from resources.cloud.cloud_run import Execution
+from resources.cloud.errors import CloudError, NotFound
+from resources.cloud.vertex import Job
+
+CALL_SECONDS = 10.0
+TAKE_BACK_SECONDS = 3.0
+SILENCE = timedelta(minutes=5)
+"""After which an agent is taken for dead: W&B goes on to call it POLLING."""
+
+
+def submitted(
+    image: str,
+    under: Under,
+    clock: Callable[[], float],
+    pace: Pace,
+) -> LaunchResult:
+    """See to a runner and to one item in the queue, then watch for the job."""
+    wandb = under.clouds.config.wandb
+    assert wandb is not None
+    already = _jobs_of_before(under)
+    if already:
+        return under.found(already)
+    runner = _runner(under, pace)
+    item = _item(image, under, wandb, pace)
+    pace.tell("polling Vertex AI every 5 s for the job")
+    seen = watch(_looks(under, wandb, runner, item), clock, pace.wait)
+    return _judged(seen, under, wandb, runner, item, pace)
+
+
+def _jobs_of_before(under: Under) -> Sequence[Job]:
+    """What a launch that goes on has reached already."""
+    if not under.goes_on:
+        return []
+    try:
+        return find_jobs(under, CALL_SECONDS, label_value(under.launch.id))
+    except CloudError as error:
+        raise OutcomeUnknown(
+            f"whether launch {under.launch.id.hex[:8]} has a job already cannot be looked up:"
+            f" {error}"
+        ) from error
+
+
+def _runner(under: Under, pace: Pace) -> Runner | None:
+    """None where forge.yaml names none: the agents are somebody else's."""
+    launch, clouds = under.launch, under.clouds
+    if clouds.config.runner is None:
+        return None
+    try:
+        runner = ensure_runner(
+            clouds.cloud_run, clouds.config, launch.id, launch.region, under.now(), pace
+        )
+    except CloudError as error:
+        raise Failed(under.runner_refused(error)) from error
+    under.launches.change(
+        launch.id, "runner", {"reused": runner.reused}, execution=runner.execution.name
+    )
+    return runner
+
+
+def _item(
+    image: str,
+    under: Under,
+    wandb: WandbSpec,
+    pace: Pace,
+) -> str:
+    """The queue's item of this launch: pushed, or there already."""
+    launch, clouds = under.launch, under.clouds
+    client, queue = clouds.wandb, wandb.queue
+    assert queue is not None
+    run_spec: Mapping[str, Any] = queue_item(
+        launch.job, under.spec, image, launch.id, clouds.config, wandb
+    )
+
+    def look() -> str | None:
+        found = client.find_item(wandb.entity, queue, label_value(launch.id), CALL_SECONDS)
+        return found.id if found else None
+
+    def push() -> str:
+        under.launches.change(launch.id, "push_sent", {"image": image})
+        return client.push(wandb.entity, queue, run_spec, CALL_SECONDS)
+
+    item = None
+    if under.goes_on:
+        try:
+            item = look()
+        except CloudError as error:
+            raise OutcomeUnknown(
+                f"whether launch {launch.id.hex[:8]} is in queue {queue} already cannot be looked"
+                f" up: {error}"
+            ) from error
+    if item is None:
+        item = once(push, look, "the push to the queue", pace)
+        pace.tell(f"queue item {item} in {queue}")
+    else:
+        pace.tell(f"queue item {item} is in {queue} already")
+    under.launches.change(launch.id, "item", queue_item=item, wandb_run=label_value(launch.id))
+    return item
+
+
+def _looks(under: Under, wandb: WandbSpec, runner: Runner | None, item: str) -> Looks:
+    clouds, run = under.clouds, label_value(under.launch.id)
+    queue = wandb.queue
+    assert queue is not None
+
+    def look_at_item(seconds: float) -> Item:
+        found = clouds.wandb.item(wandb.entity, queue, item, seconds)
+        return Item(found.state, found.run_id)
+
+    def look_at_execution(seconds: float) -> Execution:
+        assert runner is not None
+        return clouds.cloud_run.execution(runner.execution.name, seconds)
+
+    return Looks(
+        jobs=lambda seconds: find_jobs(under, seconds, run),
+        execution=look_at_execution if runner else None,
+        item=look_at_item,
+    )
+
+
+def _judged(
+    seen: Seen, under: Under, wandb: WandbSpec, runner: Runner | None, item: str, pace: Pace
+) -> LaunchResult:
+    execution = runner.execution.name if runner else ""
+    known: dict[str, Any] = {
+        "queue_item": item,
+        "execution": execution or None,
+        "wandb_run": label_value(under.launch.id),
+        "hops": hops(seen, item, execution),
+    }
+    match seen.ended:
+        case "job":
+            return under.found(seen.jobs, **known)
+        case "runner" if seen.execution is not None:
+            if seen.execution.state != "SUCCEEDED":
+                failed = under.runner_failed(seen.execution, **known)
+                left = _take_back(under, wandb, item, pace)
+                return replace(failed, advice=(*failed.advice, *left))
+            known["advice"] = _take_back(under, wandb, item, pace)
+            reason = f"the runner {short(execution)} ended without having taken it"
+            return under.result("no_agent", reason=reason, **known)
+        case "item":
+            return under.item_failed(seen.execution, **known)
+    absent = _nobody(under, wandb, seen)
+    if absent:
+        known["advice"] = _take_back(under, wandb, item, pace)
+        return under.result("no_agent", reason=absent, **known)
+    return under.result("timeout", advice=TIMEOUT_REASONS, reason=under.no_job(seen), **known)
+
+
+def _take_back(under: Under, wandb: WandbSpec, item: str, pace: Pace) -> Sequence[str]:
+    """Remove the item, so that no agent starts a launch that was reported as failed; what is left to do.
+
+    An item that an agent has taken meanwhile stays.
+    """
+    assert wandb.queue is not None
+    left = (
+        f"item {item} may still be in queue {wandb.queue}: forge cancel {under.launch.id.hex[:8]}"
+    )
+    try:
+        found = under.clouds.wandb.item(wandb.entity, wandb.queue, item, TAKE_BACK_SECONDS)
+        if found.state != "PENDING":
+            return (left,)
+        under.clouds.wandb.remove(wandb.entity, wandb.queue, item, TAKE_BACK_SECONDS)
+    except NotFound:
+        return ()
+    except CloudError as error:
+        return (f"{left} ({error})",)
+    pace.tell(f"queue item {item} taken back")
+    return ()
+
+
+def _nobody(under: Under, wandb: WandbSpec, seen: Seen) -> str:
+    """Why nobody can take the item; "" when somebody may, or when that cannot be told."""
+    if seen.execution is not None and not seen.execution.is_over:
+        return ""
+    if seen.item is None or seen.item.state != "PENDING":
+        return ""
+    try:
+        agents = under.clouds.wandb.agents(wandb.entity, CALL_SECONDS)
+    except CloudError:
+        return ""
+    oldest = under.now() - SILENCE
+    for agent in agents:
+        heard = agent.heartbeat is None or agent.heartbeat >= oldest
+        if wandb.queue in agent.queues and agent.status != "KILLED" and heard:
+            return ""
+    return f"no agent polls queue {wandb.queue}"

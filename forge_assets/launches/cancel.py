@@ -1,0 +1,148 @@
+"""The end of a launch on request: its queue item is taken back, its job cancelled."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from forge_assets.launches.clouds import Clouds
+from forge_assets.launches.directly import SKEW
+from forge_assets.launches.launch_id import LABEL, label_value
+from resources.cloud.errors import NotFound, Refused
+from resources.cloud.vertex import Job
+from resources.errors import Refusal
+from resources.launch_store import Launch, LaunchStore
+
+CALL_SECONDS = 15.0
+POLLS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """``state``: of the job after the request, "" for a launch that never had one."""
+
+    launch: Launch | None
+    job: str
+    state: str
+    sentence: str
+    done: bool
+
+
+def cancel(
+    name: str,
+    clouds: Clouds,
+    launches: LaunchStore,
+    is_held: Callable[[Launch], bool],
+    wait: Callable[[float], None],
+    tell: Callable[[str], None],
+) -> Cancelled:
+    """``name``: of a launch, or of a job as `forge monitor` shows it. CloudError when it cannot be asked.
+
+    ``is_held``: whether somebody is launching it this very moment.
+    """
+    launch = _named(name, launches)
+    if launch is not None and is_held(launch):
+        raise Refusal(
+            f"launch {launch.id.hex[:8]} is being made by {launch.holder}: wait, or end that process"
+        )
+    item = _take_back(launch, clouds, tell) if launch is not None else ""
+    jobs = _jobs(name, launch, clouds)
+    if not jobs:
+        if launch is None:
+            raise Refusal(f"{name}: no launch has this id or name; the newest: {_newest(launches)}")
+        launches.change(launch.id, "cancelled", state="cancelled", reason="cancelled on request")
+        said = f"launch {launch.id.hex[:8]} has no job" + (f"; {item}" if item else "")
+        return Cancelled(launch, "", "", said, done=True)
+    ended = [_cancel_job(job, clouds, wait, tell) for job in jobs]
+    first = ended[0]
+    if launch is not None and first.state == "CANCELLED":
+        launches.change(
+            launch.id, "cancelled", state="cancelled", job_name=first.name, reason="on request"
+        )
+    done = all(job.state in ("CANCELLED", "CANCELLING") for job in ended)
+    said = f"job {first.name.rsplit('/', 1)[-1]} in {first.region} is {first.state}"
+    return Cancelled(launch, first.name, first.state, said, done)
+
+
+def _named(name: str, launches: LaunchStore) -> Launch | None:
+    found = launches.named(name)
+    if len(found) > 1:
+        ids = ", ".join(launch.id.hex[:12] for launch in found)
+        raise Refusal(f"{name} names several launches: {ids}; write more of one id")
+    return found[0] if found else None
+
+
+def _newest(launches: LaunchStore) -> str:
+    shown = [f"{launch.id.hex[:8]} ({launch.job})" for launch in launches.recent(3)]
+    return ", ".join(shown) or "none"
+
+
+def _take_back(launch: Launch, clouds: Clouds, tell: Callable[[str], None]) -> str:
+    """What became of its queue item: an agent may have it already, and then it has a job."""
+    wandb = clouds.config.wandb
+    if launch.queue_item is None or launch.queue is None or wandb is None:
+        return ""
+    try:
+        item = clouds.wandb.item(wandb.entity, launch.queue, launch.queue_item, CALL_SECONDS)
+        if item.state != "PENDING":
+            return f"its queue item is {item.state}"
+        clouds.wandb.remove(wandb.entity, launch.queue, launch.queue_item, CALL_SECONDS)
+    except NotFound:
+        return "its queue item is gone"
+    tell(f"queue item {launch.queue_item} taken back")
+    return "its queue item was taken back"
+
+
+def _jobs(name: str, launch: Launch | None, clouds: Clouds) -> Sequence[Job]:
+    """Every job of the launch; for a name that is none, the job with it, in any watched region."""
+    vertex = clouds.vertex
+    if launch is not None:
+        since: datetime | None = launch.created_at
+        assert since is not None
+        label = label_value(launch.id)
+        return vertex.find(launch.region, LABEL, label, since - SKEW, CALL_SECONDS)
+    if not name.rsplit("/", 1)[-1].isdigit():
+        return []
+    if "/locations/" in name:
+        return [vertex.get(name, CALL_SECONDS)]
+    return _anywhere(name, clouds)
+
+
+def _anywhere(number: str, clouds: Clouds) -> Sequence[Job]:
+    from resources.cloud.listing import Listing
+    from resources.cloud.regions import read_regions
+
+    regions = tuple(dict.fromkeys((clouds.config.region, *clouds.config.regions)))
+
+    def get(region: str, seconds: float) -> Listing[Job]:
+        name = f"projects/{clouds.project}/locations/{region}/customJobs/{number}"
+        try:
+            return Listing((clouds.vertex.get(name, seconds),))
+        except NotFound:
+            return Listing(())
+
+    reads = read_regions(get, regions, CALL_SECONDS)
+    found = [job for read in reads for job in read.rows]
+    unread = [f"{read.region} ({read.state})" for read in reads if read.state != "ok"]
+    if not found and unread:
+        raise Refusal(f"job {number} was not found, and not every region could be read: {unread}")
+    return found
+
+
+def _cancel_job(
+    job: Job, clouds: Clouds, wait: Callable[[float], None], tell: Callable[[str], None]
+) -> Job:
+    """Ask, then look until it says CANCELLED; one that was over before stays as it is."""
+    if job.is_over:
+        return job
+    tell(f"cancelling job {job.name.rsplit('/', 1)[-1]} in {job.region}, {job.state}")
+    try:
+        clouds.vertex.cancel(job.name, CALL_SECONDS)
+    except Refused:
+        # It ended between the look and the request.
+        return clouds.vertex.get(job.name, CALL_SECONDS)
+    for _ in range(POLLS):
+        now = clouds.vertex.get(job.name, CALL_SECONDS)
+        if now.is_over:
+            return now
+        wait(1.0)
+    return now

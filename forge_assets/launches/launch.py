@@ -1,0 +1,183 @@
+"""One launch from its intent to its outcome. What the terminal, Dagster and CI all call."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import uuid4
+
+from forge_assets.cloud_config import JobSpec
+from forge_assets.launches import by_queue, directly
+from forge_assets.launches.clouds import Clouds
+from forge_assets.launches.job_request import spec_hash
+from forge_assets.launches.launch_id import LABEL, label_value
+from forge_assets.launches.outcome import LaunchResult
+from forge_assets.launches.preflight import LaunchPreflight, launch_preflight
+from forge_assets.launches.submit import OutcomeUnknown, Pace
+from forge_assets.launches.verdict import Failed, Under
+from resources.cloud.errors import CloudError
+from resources.diagnosis_store import DiagnosisStore
+from resources.errors import Refusal
+from resources.launch_store import Launch, LaunchStore
+from resources.locks import SessionLock
+
+TAKEN_UP = timedelta(hours=1)
+"""A launch that nobody saw the end of goes on with the same command as long as it is this young."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to launch: ``name`` is the job's key in forge.yaml."""
+
+    name: str
+    spec: JobSpec
+    path: Literal["direct", "queue"]
+    region: str
+
+    @property
+    def hash(self) -> str:
+        return spec_hash(self.spec, self.path, self.region)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """``clock``: seconds that only grow; ``wait``: seconds; ``tell``: one step, one line."""
+
+    clouds: Clouds
+    launches: LaunchStore
+    diagnoses: DiagnosisStore
+    lease: SessionLock
+    """Of the order's job; it dies with its process."""
+    holder: str
+    """Who launches, for others to read."""
+    now: Callable[[], datetime]
+    clock: Callable[[], float]
+    wait: Callable[[float], None]
+    tell: Callable[[str], None]
+
+    @property
+    def pace(self) -> Pace:
+        return Pace(self.wait, self.tell)
+
+
+def order_of(clouds: Clouds, name: str | None, direct: bool) -> Order:
+    """ConfigurationError when forge.yaml has no such job."""
+    config = clouds.config
+    key, spec = config.job(name)
+    path: Literal["direct", "queue"] = "queue" if config.queue and not direct else "direct"
+    return Order(key, spec, path, spec.region or config.region)
+
+
+def launch(order: Order, tools: Tools) -> LaunchResult:
+    """Refusal when the preflight says no, or somebody else launches the same job right now."""
+    begun = tools.clock()
+    if not tools.lease.try_acquire():
+        raise Refusal(f"{order.name} is being launched already: {holder(order, tools)}")
+    try:
+        intent, goes_on = _intent(order, tools)
+        return _outcome(order, intent, goes_on, tools, begun)
+    finally:
+        tools.lease.release()
+
+
+def holder(order: Order, tools: Tools) -> str:
+    """Who holds the lease, as far as it is written down."""
+    for found in tools.launches.recent(20):
+        if found.job == order.name and found.project == tools.clouds.project:
+            return (
+                f"launch {found.id.hex[:8]} by {found.holder} since {found.updated_at:%H:%M:%S} UTC"
+                " holds the lease; wait for it, or end that process"
+            )
+    return "another process holds the lease"
+
+
+def _intent(order: Order, tools: Tools) -> tuple[Launch, bool]:
+    """A new launch, written down; or the one that was interrupted, under its own id, and True."""
+    before = tools.launches.unseen(tools.clouds.project, order.name)
+    if before is not None and _goes_on(before, order, tools.now()):
+        tools.tell(f"launch {before.id.hex[:8]} goes on: nobody saw how it ended")
+        tools.launches.change(before.id, "taken_up", state="intended", holder=tools.holder)
+        return before, True
+    made = uuid4()
+    intent = Launch(
+        id=made,
+        state="intended",
+        path=order.path,
+        job=order.name,
+        project=tools.clouds.project,
+        region=order.region,
+        queue=tools.clouds.config.queue if order.path == "queue" else None,
+        labels={LABEL: label_value(made)},
+        spec={
+            "hash": order.hash,
+            "accelerator": order.spec.accelerator,
+            "asked": order.spec.model_dump(mode="json"),
+        },
+        holder=tools.holder,
+    )
+    tools.tell(f"launch {made.hex[:8]}: {order.name} to {order.region}, {_way(order, tools)}")
+    return tools.launches.begin(intent), False
+
+
+def _goes_on(before: Launch, order: Order, now: datetime) -> bool:
+    assert before.created_at is not None
+    return before.spec.get("hash") == order.hash and now - before.created_at < TAKEN_UP
+
+
+def _way(order: Order, tools: Tools) -> str:
+    return "directly" if order.path == "direct" else f"through queue {tools.clouds.config.queue}"
+
+
+def _outcome(
+    order: Order, intent: Launch, goes_on: bool, tools: Tools, begun: float
+) -> LaunchResult:
+    under = Under(
+        intent,
+        goes_on,
+        order.spec,
+        tools.clouds,
+        tools.launches,
+        tools.diagnoses,
+        tools.now,
+        lambda: tools.clock() - begun,
+    )
+    try:
+        image = _checked(order, tools)
+        way = directly.submitted if order.path == "direct" else by_queue.submitted
+        result = way(image, under, tools.clock, tools.pace)
+    except OutcomeUnknown as error:
+        result = under.result("unknown", reason=str(error))
+    except CloudError as error:
+        result = under.refused(error)
+    except Failed as failed:
+        result = failed.result
+    except Refusal as error:
+        tools.launches.change(intent.id, "refused", state="rejected", reason=str(error))
+        raise
+    kept = {
+        "state": result.state,
+        "job_name": result.job_name,
+        "execution": result.execution,
+        "queue_item": result.queue_item,
+        "wandb_run": result.wandb_run,
+        "reason": result.reason or None,
+    }
+    tools.launches.change(
+        intent.id,
+        result.outcome,
+        result.as_json(),
+        **{name: value for name, value in kept.items() if value is not None},
+    )
+    return result
+
+
+def _checked(order: Order, tools: Tools) -> str:
+    """The image, by its digest where the registry told it. Refusal for NO-GO."""
+    found: LaunchPreflight = launch_preflight(
+        tools.clouds, order.name, order.spec, order.path, order.region, holder=None, now=tools.now
+    )
+    for line in found.lines():
+        tools.tell(line)
+    if not found.go:
+        raise Refusal(found.sentence)
+    return found.image

@@ -1,0 +1,175 @@
+"""The runner: a Cloud Run execution with the W&B Launch agent of a queue; reused or started."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from forge_assets.cloud_config import CloudConfig, RunnerSpec, WandbSpec
+from forge_assets.launches.launch_id import VARIABLE
+from forge_assets.launches.submit import Pace, once
+from resources.cloud.cloud_run import CloudRun, Execution, RunnerJob
+from resources.cloud.errors import CloudError, NotFound, Refused, TimedOut
+
+OURS = "forge_runner"
+"""Label of a job that runs the image of deploy/runner; its value is the hash of the job's spec."""
+TARGET_REGION = "FORGE_TARGET_REGION"
+"""Where a runner of ours starts jobs: its agent serves one region."""
+
+LONGEST_LIFE = timedelta(days=7)
+"""Of an execution, as Cloud Run allows it."""
+CALL_SECONDS = 10.0
+READY_POLLS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    execution: Execution
+    reused: bool
+
+
+def ensure_runner(
+    cloud_run: CloudRun, cloud: CloudConfig, launch: UUID, region: str, now: datetime, pace: Pace
+) -> Runner:
+    """A live execution that listens to the queue and serves ``region``, else a new one.
+
+    CloudError when there is none and none could be started; OutcomeUnknown when that cannot be told.
+    """
+    spec, wandb = cloud.runner, cloud.wandb
+    assert spec is not None
+    assert wandb is not None
+    assert wandb.queue is not None
+    place, queue = cloud.runner_region, wandb.queue
+
+    def live() -> Execution | None:
+        found = cloud_run.executions(place, now - LONGEST_LIFE, CALL_SECONDS).whole()
+        return next((each for each in found if serves(each, spec.job, queue, region)), None)
+
+    running = live()
+    if running is not None:
+        pace.tell(f"runner {short(running.name)} listens to {queue} already, {running.state}")
+        return Runner(running, reused=True)
+    job = cloud_run.job_name(place, spec.job)
+    _prepare(cloud_run, job, place, spec, runner_job(spec, wandb, region), pace)
+    pace.tell(f"starting runner {spec.job} in {place} for queue {queue}")
+    environment = {VARIABLE: launch.hex}
+    started = once(
+        lambda: cloud_run.run(job, environment, CALL_SECONDS), live, "the runner's start", pace
+    )
+    pace.tell(f"runner {short(started.name)} starting, {started.state}")
+    return Runner(started, reused=False)
+
+
+def serves(execution: Execution, job: str, queue: str, region: str) -> bool:
+    """Whether an execution lives, is of the runner's job, and takes this queue's items to ``region``.
+
+    A runner that does not say where it starts jobs is taken at its queue's word.
+    """
+    target = execution.environment.get(TARGET_REGION, region)
+    return (
+        execution.job == job
+        and execution.state in ("PENDING", "RUNNING")
+        and queue in queues(execution.args)
+        and target == region
+    )
+
+
+def queues(args: Sequence[str]) -> list[str]:
+    """The queues that an agent's command line names: ``-q Q``, ``--queue Q``, ``--queue=Q``."""
+    return list(_queues(args))
+
+
+def _queues(args: Sequence[str]) -> Iterator[str]:
+    for position, argument in enumerate(args):
+        name, equals, value = argument.partition("=")
+        if name not in ("-q", "--queue"):
+            continue
+        if equals:
+            yield value
+        elif position + 1 < len(args):
+            yield args[position + 1]
+
+
+def short(name: str) -> str:
+    return name.rsplit("/", 1)[-1]
+
+
+def runner_job(spec: RunnerSpec, wandb: WandbSpec, region: str) -> Mapping[str, Any] | None:
+    """The Cloud Run job as it should be; None when forge.yaml leaves it to somebody else."""
+    if spec.image is None:
+        return None
+    assert wandb.queue is not None
+    variables: list[dict[str, Any]] = [{"name": TARGET_REGION, "value": region}]
+    if spec.secret:
+        reference = {"secret_key_ref": {"secret": spec.secret, "version": "latest"}}
+        variables.append({"name": "WANDB_API_KEY", "value_source": reference})
+    container = {
+        "image": spec.image,
+        "args": [
+            *("--queue", wandb.queue, "--entity", wandb.entity),
+            *("--idle-stop", str(int(spec.idle_stop))),
+        ],
+        "env": variables,
+        "resources": {"limits": {"cpu": "2", "memory": "2Gi"}},
+    }
+    task: dict[str, Any] = {
+        "containers": [container],
+        # A runner that failed is looked at, not started again and again.
+        "max_retries": 0,
+        "timeout": {"seconds": 24 * 3600},
+    }
+    if spec.service_account:
+        task["service_account"] = spec.service_account
+    made: dict[str, Any] = {"template": {"task_count": 1, "template": task}}
+    digest = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:32]
+    return {**made, "labels": {OURS: digest}}
+
+
+def _prepare(
+    cloud_run: CloudRun,
+    name: str,
+    place: str,
+    spec: RunnerSpec,
+    wanted: Mapping[str, Any] | None,
+    pace: Pace,
+) -> None:
+    """Create the job, or update it when it is another one than wanted; wait until it can be run."""
+    try:
+        job = cloud_run.job(name, CALL_SECONDS)
+    except NotFound:
+        if wanted is None:
+            raise Refused(
+                f"there is no Cloud Run job {spec.job} in {place}, and forge.yaml names no"
+                " cloud.runner.image to make it of"
+            ) from None
+        pace.tell(f"creating runner job {spec.job} in {place}")
+        _tolerate_present(lambda: cloud_run.create_job(place, spec.job, wanted, CALL_SECONDS))
+        _await_ready(cloud_run, name, pace)
+        return
+    if wanted is not None and job.labels.get(OURS) != wanted["labels"][OURS]:
+        pace.tell(f"updating runner job {spec.job} in {place}")
+        cloud_run.update_job(name, wanted, CALL_SECONDS)
+        _await_ready(cloud_run, name, pace)
+
+
+def _tolerate_present(create: Any) -> None:
+    """Somebody else created it in the meantime: the same job, then."""
+    try:
+        create()
+    except Refused as error:
+        if error.code != "ALREADY_EXISTS":
+            raise
+
+
+def _await_ready(cloud_run: CloudRun, name: str, pace: Pace) -> None:
+    for _ in range(READY_POLLS):
+        job: RunnerJob = cloud_run.job(name, CALL_SECONDS)
+        if job.state == "SUCCEEDED":
+            return
+        if job.state == "FAILED":
+            raise CloudError(f"the runner job {short(name)} cannot be run: {job.message}")
+        pace.wait(1.0)
+    raise TimedOut(f"the runner job {short(name)} was not ready after {READY_POLLS} s")

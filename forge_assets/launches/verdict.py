@@ -1,0 +1,167 @@
+"""From what was seen to a result: outcome, reason in the API's own words, advice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from forge_assets.cloud_config import JobSpec
+from forge_assets.launches.catalogue import classify
+from forge_assets.launches.clouds import Clouds
+from forge_assets.launches.confirm import Seen
+from forge_assets.launches.outcome import GOOD, OF_STATE, Hop, LaunchResult, Outcome
+from forge_assets.launches.region_advice import Wanted
+from forge_assets.launches.region_advice import advice as other_regions
+from resources.cloud.errors import CloudError
+from resources.cloud.vertex import Job
+from resources.diagnosis_store import DiagnosisStore
+from resources.launch_store import Launch, LaunchStore
+
+if TYPE_CHECKING:
+    from resources.cloud.cloud_run import Execution
+
+HISTORY = 200
+"""Launches that region advice looks back on."""
+REASON_SECONDS = 1.5
+"""For the logs of a runner that died: its end is told with or without them."""
+
+
+class Failed(Exception):
+    """A launch that ended before its job could be watched for."""
+
+    def __init__(self, result: LaunchResult) -> None:
+        super().__init__(result.sentence)
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class Under:
+    """The launch that is judged; ``goes_on``: it was begun by an earlier command; ``elapsed``: its
+    seconds until now."""
+
+    launch: Launch
+    goes_on: bool
+    spec: JobSpec
+    clouds: Clouds
+    launches: LaunchStore
+    diagnoses: DiagnosisStore
+    now: Callable[[], datetime]
+    elapsed: Callable[[], float]
+
+    def result(self, outcome: Outcome, **known: Any) -> LaunchResult:
+        launch = self.launch
+        return LaunchResult(
+            launch=launch.id,
+            job=launch.job,
+            path=launch.path,
+            project=launch.project,
+            region=launch.region,
+            outcome=outcome,
+            seconds=self.elapsed(),
+            **known,
+        )
+
+    def refused(self, error: CloudError, **known: Any) -> LaunchResult:
+        """Of a request that the API did not take."""
+        return self.result("rejected", reason=str(error), **self._explained(str(error)), **known)
+
+    def found(self, jobs: Sequence[Job], **known: Any) -> LaunchResult:
+        """Of jobs that carry the launch's label; more than one is one too many."""
+        job = min(jobs, key=lambda each: (each.created, each.name))
+        outcome = OF_STATE.get(job.state, "unknown")
+        reason = job.error
+        if outcome == "unknown":
+            reason = reason or f"Vertex AI says {job.state}, a state that is none of the known"
+        elif outcome not in GOOD:
+            reason = reason or "Vertex AI gives no message yet"
+        return self.result(
+            outcome,
+            job_name=job.name,
+            job_state=job.state,
+            age=max(0.0, (self.now() - job.created).total_seconds()),
+            reason=reason,
+            duplicates=[each.name for each in jobs if each is not job],
+            **(self._explained(reason) if reason else {}),
+            **known,
+        )
+
+    def runner_refused(self, error: CloudError) -> LaunchResult:
+        """Of a runner that could not be had."""
+        return self.result("runner_failed", reason=str(error), **self._explained(str(error)))
+
+    def runner_failed(self, runner: "Execution", **known: Any) -> LaunchResult:
+        return self.result("runner_failed", **self._reason(runner), **known)
+
+    def item_failed(self, runner: "Execution | None", **known: Any) -> LaunchResult:
+        """Of an item that the agent gave up: why stands in the agent's log."""
+        if runner is None:
+            reason = "the agent gave the queue's item up; its own log says why"
+            return self.result("rejected", reason=reason, **known)
+        return self.result("rejected", **self._reason(runner), **known)
+
+    def no_job(self, seen: Seen) -> str:
+        said = seen.said.get("job")
+        return f"the last look for the job failed: {said}" if said else "Vertex AI lists no job"
+
+    def _reason(self, execution: "Execution") -> dict[str, Any]:
+        from forge_assets.launches.reasons import execution_reason
+
+        found = execution_reason(self.clouds, self.diagnoses, execution, REASON_SECONDS, self.now())
+        if found.cause is None:
+            short = execution.name.rsplit("/", 1)[-1]
+            return {"reason": found.text, "advice": (f"forge diagnose {short} reads all its logs",)}
+        entry = found.cause.entry
+        return {
+            "reason": found.text,
+            "error_class": entry.error_class,
+            "advice": self._advice(entry.error_class, entry.advice),
+        }
+
+    def _explained(self, text: str) -> dict[str, Any]:
+        """Class and advice of the catalogue for an API's message."""
+        cause = classify(text)
+        if cause is None:
+            return {}
+        entry = cause.entry
+        return {
+            "error_class": entry.error_class,
+            "advice": self._advice(entry.error_class, entry.advice),
+        }
+
+    def _advice(self, error_class: str, advice: str) -> Sequence[str]:
+        """The catalogue's, and where else to try what a region has no room for."""
+        if error_class not in ("quota", "stockout") or self.spec.accelerator is None:
+            return (advice,)
+        spec, launch = self.spec, self.launch
+        number = spec.accelerators * spec.replicas
+        wanted = Wanted(self.spec.accelerator, number, launch.region, spec.scheduling)
+        cause: Literal["quota", "stockout"] = "quota" if error_class == "quota" else "stockout"
+        history = self.launches.recent(HISTORY)
+        return (
+            advice,
+            *other_regions(cause, wanted, self.clouds.config.regions, self.now(), history=history),
+        )
+
+
+def hops(seen: Seen, item: str, runner: str) -> Sequence[Hop]:
+    """What was last known of every station, also of one that could not be looked at."""
+
+    def state(hop: str, known: str) -> str:
+        said = seen.said.get(hop)
+        return f"{known}; the last look failed: {said}" if said else known
+
+    found: list[Hop] = []
+    if item:
+        known = seen.item.state if seen.item else "not seen"
+        found.append(Hop("queue item", item, state("queue item", known)))
+    if runner:
+        known = seen.execution.state if seen.execution else "not seen"
+        found.append(Hop("runner", runner, state("runner", known)))
+    run = seen.item.run if seen.item else None
+    job = seen.jobs[0] if seen.jobs else None
+    found.append(
+        Hop("job", job.name if job else "", state("job", job.state if job else "none found"))
+    )
+    if item:
+        found.append(Hop("W&B run", run or "", "begun by an agent" if run else "not begun"))
+    return found
