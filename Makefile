@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo test chaos lint audit dev bench install clean
+.PHONY: demo demo-cloud test chaos lint audit dev bench install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -21,6 +21,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	"$(BIN)/forge" run --stage canary-10
+
+# A launch, a failure, the monitor, a diagnosis and a cancellation against fakes of Google and W&B.
+demo-cloud: $(STAMP)
+	"$(BIN)/python" -m tests.wire.demo_cloud
 
 lint: $(STAMP)
 	"$(BIN)/ruff" check .

@@ -19,17 +19,20 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from forge_assets import config
+from forge_assets import cloud_config, config
 from forge_assets.config import project_root
+from forge_assets.launches import outcome
 from forge_assets.stages import build_stages, stage_named
 from forge_assets.workflow import steps
 from resources import store_schema, subject_sources
+from resources.cloud.regions import REGIONS
 from resources.gpu.model_config import ModelConfig
 from resources.interaction import ErrorClass
 
 ROOT = project_root()
 README = ROOT / "README.md"
 WORKFLOWS = ROOT / "docs/workflows.md"
+LAUNCHES = ROOT / "docs/launches.md"
 PAGES = [README, *sorted(ROOT.joinpath("docs").rglob("*.md"))]
 CODE = ("forge_assets", "resources", "sensors")
 OWN_DATA = "mkdir -p mine"
@@ -340,6 +343,12 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "preflight": config.PreflightLimits,
     "retention": config.Retention,
 }
+LAUNCH_SECTIONS: dict[str, type[BaseModel]] = {
+    "cloud": cloud_config.CloudConfig,
+    "jobs": cloud_config.JobSpec,
+    "wandb": cloud_config.WandbSpec,
+    "runner": cloud_config.RunnerSpec,
+}
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
@@ -348,9 +357,24 @@ def test_the_reference_names_every_key_and_its_default(heading: str) -> None:
     assert documented == shown_defaults(SECTIONS[heading], documented)
 
 
+@pytest.mark.parametrize("heading", LAUNCH_SECTIONS)
+def test_the_reference_names_every_key_of_launches(heading: str) -> None:
+    documented = {plain(row["key"]): row["default"] for row in rows(LAUNCHES, heading)}
+    if heading == "cloud":
+        assert documented["regions"] == f"the usual {len(REGIONS)}"
+        documented["regions"] = str(list(REGIONS))
+    assert documented == shown_defaults(LAUNCH_SECTIONS[heading], documented)
+
+
 def test_no_section_of_the_files_is_left_out() -> None:
     models = set(sections_of(steps, config)) | {ModelConfig}
     assert models == set(SECTIONS.values())
+    assert set(sections_of(cloud_config)) == set(LAUNCH_SECTIONS.values())
+
+
+def test_every_outcome_of_a_launch_is_told() -> None:
+    named = [cell for row in rows(LAUNCHES, "Outcomes") for cell in row["outcome"].split(", ")]
+    assert sorted(map(plain, named)) == sorted(get_args(outcome.Outcome))
 
 
 def test_the_reference_names_every_key_of_every_source() -> None:

@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 import tempfile
+import termios
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from tests.wire.wandb_queues import NOBODY, ItemLife
 REGION = "us-central1"
 AGENT_SECONDS = 4.0
 DEATH_SECONDS = 8.0
+COLUMNS = 150
 DEATH = 'wandb: ERROR 400 Machine type "a3-highgpu-1g" is not supported.'
 CONFIG = """\
 subjects: {source: python_docstrings}
@@ -78,6 +80,7 @@ def world() -> Iterator[tuple[FakeGoogle, FakeWandb, dict[str, str]]]:
             wandb.queues.life = ItemLife(
                 ((0, "PENDING"), (AGENT_SECONDS - 1, "LEASED"), (AGENT_SECONDS, "CLAIMED"))
             )
+            wandb.runs.add("team", "vision", "warm-up-1", "finished", age_seconds=7200, seconds=600)
             google.builds.add(REGION, build())
             stop = threading.Event()
             agent = threading.Thread(target=run_agent, args=(google, wandb, stop))
@@ -149,6 +152,7 @@ def forge(environment: Mapping[str, str], *arguments: str) -> int:
     print(f"$ forge {' '.join(arguments)}", flush=True)
     command: Sequence[str] = (str(Path(sys.executable).with_name("forge")), *arguments)
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, COLUMNS))
     process = subprocess.Popen(command, env=environment, stdout=theirs, cwd=PROJECT_ROOT)
     os.close(theirs)
     while True:
