@@ -80,6 +80,14 @@ def empty_postgres_url(postgres_server: TestServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def ready_postgres_url(postgres_server: TestServer) -> Iterator[str]:
+    """A fresh database with the tables of the store and of Dagster."""
+    url = postgres_server.ready()
+    yield database_text(url)
+    postgres_server.drop(url)
+
+
+@pytest.fixture
 def postgres_engine(postgres_url: str) -> Iterator[sqlalchemy.Engine]:
     """An engine on a fresh, migrated database."""
     engine = create_engine(postgres_url)

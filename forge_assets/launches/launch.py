@@ -9,12 +9,13 @@ from uuid import uuid4
 from forge_assets.cloud_config import JobSpec
 from forge_assets.launches import by_queue, directly
 from forge_assets.launches.clouds import Clouds
+from forge_assets.launches.criterion import LaunchPreflight
 from forge_assets.launches.job_request import spec_hash
 from forge_assets.launches.launch_id import LABEL, label_value
 from forge_assets.launches.outcome import LaunchResult
-from forge_assets.launches.preflight import LaunchPreflight, launch_preflight
+from forge_assets.launches.preflight import launch_preflight
 from forge_assets.launches.submit import OutcomeUnknown, Pace
-from forge_assets.launches.verdict import Failed, Under
+from forge_assets.launches.verdict import HISTORY, Failed, Under
 from resources.cloud.errors import CloudError
 from resources.diagnosis_store import DiagnosisStore
 from resources.errors import Refusal
@@ -174,7 +175,14 @@ def _outcome(
 def _checked(order: Order, tools: Tools) -> str:
     """The image, by its digest where the registry told it. Refusal for NO-GO."""
     found: LaunchPreflight = launch_preflight(
-        tools.clouds, order.name, order.spec, order.path, order.region, holder=None, now=tools.now
+        tools.clouds,
+        order.name,
+        order.spec,
+        order.path,
+        order.region,
+        holder=None,
+        now=tools.now,
+        history=tools.launches.recent(HISTORY),
     )
     for line in found.lines():
         tools.tell(line)

@@ -27,11 +27,16 @@ class Access:
 
 def fakes(environment: Mapping[str, str]) -> dict[str, str]:
     """The endpoint variables that are set. ConfigurationError for one that is not host:port."""
-    found = {name: environment[name] for name in ENDPOINTS if environment.get(name)}
-    for name, address in found.items():
-        if not re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
-            raise ConfigurationError(f"{name} is {address!r}: set it to host:port, without http://")
-    return found
+    found = {name: fake_address(name, environment) for name in ENDPOINTS}
+    return {name: address for name, address in found.items() if address}
+
+
+def fake_address(name: str, environment: Mapping[str, str]) -> str | None:
+    """The host:port of one endpoint variable, None when it is not set."""
+    address = environment.get(name) or None
+    if address and not re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+        raise ConfigurationError(f"{name} is {address!r}: set it to host:port, without http://")
+    return address
 
 
 def access(
