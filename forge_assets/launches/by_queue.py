@@ -62,9 +62,7 @@ def _runner(under: Under, pace: Pace) -> Runner | None:
     if clouds.config.runner is None:
         return None
     try:
-        runner = ensure_runner(
-            clouds.cloud_run, clouds.config, launch.id, launch.region, under.now(), pace
-        )
+        runner = ensure_runner(clouds.cloud_run, clouds.config, launch.id, under.now(), pace)
     except CloudError as error:
         raise Failed(under.runner_refused(error)) from error
     under.launches.change(
@@ -84,7 +82,7 @@ def _item(
     client, queue = clouds.wandb, wandb.queue
     assert queue is not None
     run_spec: Mapping[str, Any] = queue_item(
-        launch.job, under.spec, image, launch.id, clouds.config, wandb
+        launch.job, under.spec, image, launch.id, launch.region, clouds.config, wandb
     )
 
     def look() -> str | None:

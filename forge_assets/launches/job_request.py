@@ -56,20 +56,32 @@ def custom_job(
 
 
 def queue_item(
-    name: str, spec: JobSpec, image: str, launch: UUID, cloud: CloudConfig, wandb: WandbSpec
+    name: str,
+    spec: JobSpec,
+    image: str,
+    launch: UUID,
+    region: str,
+    cloud: CloudConfig,
+    wandb: WandbSpec,
 ) -> Mapping[str, Any]:
     """The run spec of a W&B Launch queue: shape as ``wandb launch`` pushes it (wandb 0.31).
 
-    ``scheduling_strategy`` and ``max_wait_duration`` are words that only our runner image knows.
+    ``region``, ``scheduling_strategy`` and ``max_wait_duration`` are words that only our runner
+    image knows.
     """
     container = {
         "image_uri": image,
+        # Not among the overrides: W&B's runner would put them in place of the image's entry point.
+        "args": list(spec.args),
         "env": [
             {"name": key, "value": value}
             for key, value in {**spec.env, VARIABLE: launch.hex}.items()
         ],
     }
-    run: dict[str, Any] = {"scheduling_strategy": _STRATEGIES[spec.scheduling]}
+    run: dict[str, Any] = {
+        "region": region,
+        "scheduling_strategy": _STRATEGIES[spec.scheduling],
+    }
     if spec.timeout is not None:
         run["timeout"] = int(spec.timeout)
     if spec.max_wait is not None:
@@ -93,7 +105,7 @@ def queue_item(
         "docker": {"docker_image": image},
         "overrides": {
             "entry_point": list(spec.command),
-            "args": list(spec.args),
+            "args": [],
             "run_config": {LABEL: label_value(launch)},
         },
         "resource": "vertex",

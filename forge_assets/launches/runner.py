@@ -17,7 +17,7 @@ from resources.cloud.errors import CloudError, NotFound, Refused, TimedOut
 OURS = "forge_runner"
 """Label of a job that runs the image of deploy/runner; its value is the hash of the job's spec."""
 TARGET_REGION = "FORGE_TARGET_REGION"
-"""Where a runner of ours starts jobs: its agent serves one region."""
+"""Where a runner of ours starts the jobs whose queue item names no region."""
 
 LONGEST_LIFE = timedelta(days=7)
 """Of an execution, as Cloud Run allows it."""
@@ -32,9 +32,9 @@ class Runner:
 
 
 def ensure_runner(
-    cloud_run: CloudRun, cloud: CloudConfig, launch: UUID, region: str, now: datetime, pace: Pace
+    cloud_run: CloudRun, cloud: CloudConfig, launch: UUID, now: datetime, pace: Pace
 ) -> Runner:
-    """A live execution that listens to the queue and serves ``region``, else a new one.
+    """A live execution that listens to the queue, else a new one.
 
     CloudError when there is none and none could be started; OutcomeUnknown when that cannot be told.
     """
@@ -46,14 +46,14 @@ def ensure_runner(
 
     def live() -> Execution | None:
         found = cloud_run.executions(place, now - LONGEST_LIFE, CALL_SECONDS).whole()
-        return next((each for each in found if serves(each, spec.job, queue, region)), None)
+        return next((each for each in found if serves(each, spec.job, queue)), None)
 
     running = live()
     if running is not None:
         pace.tell(f"runner {short(running.name)} listens to {queue} already, {running.state}")
         return Runner(running, reused=True)
     job = cloud_run.job_name(place, spec.job)
-    _prepare(cloud_run, job, place, spec, runner_job(spec, wandb, region), pace)
+    _prepare(cloud_run, job, place, spec, runner_job(spec, wandb, cloud.region), pace)
     pace.tell(f"starting runner {spec.job} in {place} for queue {queue}")
     environment = {VARIABLE: launch.hex}
     started = once(
@@ -63,17 +63,12 @@ def ensure_runner(
     return Runner(started, reused=False)
 
 
-def serves(execution: Execution, job: str, queue: str, region: str) -> bool:
-    """Whether an execution lives, is of the runner's job, and takes this queue's items to ``region``.
-
-    A runner that does not say where it starts jobs is taken at its queue's word.
-    """
-    target = execution.environment.get(TARGET_REGION, region)
+def serves(execution: Execution, job: str, queue: str) -> bool:
+    """Whether an execution lives, is of the runner's job, and takes this queue's items."""
     return (
         execution.job == job
         and execution.state in ("PENDING", "RUNNING")
         and queue in queues(execution.args)
-        and target == region
     )
 
 
