@@ -42,3 +42,10 @@ class Output:
             return None
         sys.stdout.flush()
         return self._sink.fault
+
+
+def reader_left() -> bool:
+    """Whether what was printed so far did not arrive: whoever goes on and on may end."""
+    sys.stdout.flush()
+    sink = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(sink, _Sink) and sink.fault is not None

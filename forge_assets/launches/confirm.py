@@ -1,7 +1,7 @@
-"""The fast path: the job's API every 5 s, the hops before it twice as often; no log is read."""
+"""The fast path: the job's API every 5 s, the hops before it more often; no log is read."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -10,12 +10,12 @@ from resources.cloud.cloud_run import Execution
 from resources.cloud.errors import CloudError
 from resources.cloud.vertex import Job
 
-INTERVAL_SECONDS = 2.5
-JOB_EVERY = 2
-"""Looks at the hops for one at the job."""
+TURN_SECONDS = 1.25
+TURNS: Mapping[str, int] = {"runner": 1, "queue item": 2, "job": 4}
+"""How many turns from one look at a hop to the next."""
 PATIENCE_SECONDS = 120.0
-CALL_SECONDS = 2.4
-"""Below the interval: a look that hangs is over before the next one."""
+CALL_SECONDS = 4.5
+"""Of one look: below the 5 s from one look for the job to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,12 @@ def watch(
     back empty: its last deed may have been the job.
     """
     seen = Seen()
+    lookout = _Lookout(looks)
     begin = clock()
     turn = 0
     while True:
-        for hop, answer in _at_once(looks, with_job=turn % JOB_EVERY == 0):
+        lookout.ask(turn)
+        for hop, answer in lookout.answers(TURN_SECONDS):
             _note(seen, hop, answer)
             if seen.jobs:
                 seen.ended = "job"
@@ -76,9 +78,9 @@ def watch(
             seen.ended = "job"
             return seen
         turn += 1
-        if turn * INTERVAL_SECONDS > patience:
+        if turn * TURN_SECONDS > patience:
             return seen
-        wait(max(0.0, begin + turn * INTERVAL_SECONDS - clock()))
+        wait(max(0.0, begin + turn * TURN_SECONDS - clock()))
 
 
 def _ended(seen: Seen) -> str:
@@ -111,29 +113,38 @@ def _note(seen: Seen, hop: str, answer: Any) -> None:
             seen.item = answer
 
 
-def _at_once(looks: Looks, with_job: bool) -> Iterator[tuple[str, Any]]:
-    """The hops' answers as they come, a CloudError for one that failed; each in its own thread."""
-    asked: dict[str, Callable[[float], Any]] = {"job": looks.jobs} if with_job else {}
-    if looks.execution is not None:
-        asked["runner"] = looks.execution
-    if looks.item is not None:
-        asked["queue item"] = looks.item
-    answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+class _Lookout:
+    """Asks each hop in a thread of its own; one that has not answered yet is not asked again."""
 
-    def ask(hop: str, look: Callable[[float], Any]) -> None:
+    def __init__(self, looks: Looks) -> None:
+        found = {"job": looks.jobs, "runner": looks.execution, "queue item": looks.item}
+        self._looks = {hop: look for hop, look in found.items() if look is not None}
+        self._asked: set[str] = set()
+        self._answers: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+
+    def ask(self, turn: int) -> None:
+        for hop, look in self._looks.items():
+            if turn % TURNS[hop] == 0 and hop not in self._asked:
+                self._asked.add(hop)
+                # Not an executor: at the end of the program it would wait for a look that hangs.
+                threading.Thread(
+                    target=self._look, args=(hop, look), name=f"look {hop}", daemon=True
+                ).start()
+
+    def answers(self, seconds: float) -> Iterator[tuple[str, Any]]:
+        """As they come, a CloudError for a look that failed; none comes after ``seconds`` of silence."""
+        while self._asked:
+            try:
+                hop, answer = self._answers.get(timeout=seconds)
+            except Empty:
+                return
+            self._asked.discard(hop)
+            if isinstance(answer, BaseException) and not isinstance(answer, CloudError):
+                raise answer
+            yield hop, answer
+
+    def _look(self, hop: str, look: Callable[[float], Any]) -> None:
         try:
-            answers.put((hop, look(CALL_SECONDS)))
+            self._answers.put((hop, look(CALL_SECONDS)))
         except BaseException as error:
-            answers.put((hop, error))
-
-    # Not an executor: at the end of the program it would wait for a look that hangs.
-    for hop, look in asked.items():
-        threading.Thread(target=ask, args=(hop, look), name=f"look {hop}", daemon=True).start()
-    for _ in asked:
-        try:
-            hop, answer = answers.get(timeout=CALL_SECONDS + 0.05)
-        except Empty:
-            return
-        if isinstance(answer, BaseException) and not isinstance(answer, CloudError):
-            raise answer
-        yield hop, answer
+            self._answers.put((hop, error))

@@ -14,7 +14,9 @@ from tests.wire.server import FakeGoogle
 @pytest.fixture(autouse=True)
 def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No credentials, no project, and no question to the machine whether it is one of Google's."""
-    for name in [name for name in os.environ if name.startswith(("GOOGLE_", "CLOUDSDK_", "WANDB_"))]:
+    for name in [
+        name for name in os.environ if name.startswith(("GOOGLE_", "CLOUDSDK_", "WANDB_"))
+    ]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")

@@ -112,10 +112,12 @@ def user(folder: Path, endpoints: Mapping[str, str]) -> dict[str, str]:
 
 def run_agent(google: FakeGoogle, wandb: FakeWandb, stop: threading.Event) -> None:
     """What W&B's Launch agent does with an item that somebody pushed."""
-    seen = 0
+    handled: set[str] = set()
     while wandb.queues.pushed.acquire() and not stop.is_set():
-        items = wandb.queues.named("team", "vertex").items
-        item, seen = items[seen], seen + 1
+        item = next(
+            item for item in wandb.queues.named("team", "vertex").items if item.id not in handled
+        )
+        handled.add(item.id)
         if item.life is NOBODY or stop.wait(AGENT_SECONDS):
             continue
         labels = item.spec["resource_args"]["vertex"]["spec"]["labels"]
