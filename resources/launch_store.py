@@ -1,7 +1,8 @@
 """Launches: what was intended, what became of it, and every step on the way."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -105,22 +106,37 @@ class LaunchStore(StoreBase):
     ) -> bool:
         """An event, and ``columns`` with it; False, and nothing changed, for a launch that is over.
 
-        What ended stays as it ended: news that come late or twice change nothing. ``reported`` alone
-        may change afterwards.
+        What ended stays as it ended: news that come late or twice change nothing. Only ``reported``
+        and ``reason`` may change afterwards, and alone they are no update: ``updated_at`` stays.
         """
         table = schema.launches.c
-        update = (
-            sa.update(schema.launches)
-            .where(table.id == launch)
-            .values(updated_at=sa.func.clock_timestamp(), **storable(columns))
-        )
-        if set(columns) != {"reported"}:
+        update = sa.update(schema.launches).where(table.id == launch)
+        if columns and columns.keys() <= {"reported", "reason"}:
+            update = update.values(**storable(columns))
+        else:
+            now = sa.func.clock_timestamp()
             update = update.where(table.state.not_in(sorted(ENDED)))
+            update = update.values(updated_at=now, **storable(columns))
         with self._engine.begin() as connection:
             if not connection.execute(update).rowcount:
                 return False
             _add_event(connection, launch, kind, detail or {})
         return True
+
+    @contextmanager
+    def telling(self, launch: UUID) -> Iterator[Launch | None]:
+        """The row, held while the block tells Dagster of it; afterwards its state counts as reported.
+
+        Who tells of it meanwhile waits, then finds it reported. An error in the block marks nothing.
+        """
+        query = sa.select(*_columns()).where(schema.launches.c.id == launch).with_for_update()
+        with self._engine.begin() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+            yield _launch(row) if row else None
+            if row is not None and row["reported"] != row["state"]:
+                told = sa.update(schema.launches).where(schema.launches.c.id == launch)
+                connection.execute(told.values(reported=row["state"]))
+                _add_event(connection, launch, "reported", {"state": row["state"]})
 
     def launch(self, launch: UUID) -> Launch | None:
         found = self._rows(schema.launches.c.id == launch)
@@ -155,6 +171,16 @@ class LaunchStore(StoreBase):
             (table.project == project)
             & (table.created_at >= since)
             & table.state.not_in(sorted(ENDED))
+        )
+
+    def untold(self, project: str, since: datetime) -> Sequence[Launch]:
+        """Those begun at ``since`` or later whose state Dagster was not told, newest first."""
+        table = schema.launches.c
+        return self._rows(
+            (table.project == project)
+            & (table.created_at >= since)
+            & (table.state != table.reported)
+            & (table.state != "intended")
         )
 
     def recent(self, limit: int) -> Sequence[Launch]:

@@ -16,6 +16,7 @@ EVERYWHERE = "global"
 ACTIVE = frozenset({"PENDING", "QUEUED", "WORKING"})
 
 _PAGE_SIZE = 100
+_ENOUGH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class CloudBuild:
         self._classes = CloudBuildClient, CloudBuildGrpcTransport
 
     def builds(self, region: str, since: datetime, seconds: float) -> Listing[Build]:
-        """Those created at ``since`` or later, newest first."""
+        """Those created at ``since`` or later, newest first; the newest 1,000 suffice."""
         client = self._connections.client(region, *self._classes)
         project = self._connections.project
 
@@ -75,7 +76,7 @@ class CloudBuild:
             page = next(iter(pager.pages))
             return [_build(build, region) for build in page.builds], page.next_page_token
 
-        listing = read_pages(fetch, seconds)
+        listing = read_pages(fetch, seconds, _ENOUGH)
         rows = sorted(listing.rows, key=lambda build: (build.created, build.id), reverse=True)
         return Listing(tuple(rows), listing.missing)
 

@@ -64,6 +64,35 @@ def test_what_ended_stays_as_it_ended(launches: LaunchStore) -> None:
     )
 
 
+def test_a_reason_may_be_found_after_the_end(launches: LaunchStore) -> None:
+    launch = begun(launches)
+    launches.change(launch.id, "ended", state="failed")
+    assert not launches.change(launch.id, "seen", state="running", reason="no quota")
+    assert launches.change(launch.id, "diagnosed", {"source": "log"}, reason="no quota")
+    kept = launches.launch(launch.id)
+    assert kept is not None
+    assert (kept.state, kept.reason) == ("failed", "no quota")
+
+
+def test_what_dagster_was_not_told_is_told_once_or_again_after_an_error(
+    launches: LaunchStore,
+) -> None:
+    launch = begun(launches)
+    assert launches.untold("demo", LONG_AGO) == []
+    launches.change(launch.id, "found", state="running")
+    with pytest.raises(ConnectionError), launches.telling(launch.id):
+        raise ConnectionError
+    assert [found.id for found in launches.untold("demo", LONG_AGO)] == [launch.id]
+    for _ in range(2):
+        with launches.telling(launch.id) as told:
+            assert told is not None
+    assert told.reported == "running"
+    assert launches.untold("demo", LONG_AGO) == []
+    assert [event.kind for event in launches.events(launch.id)][1:] == ["found", "reported"]
+    with launches.telling(uuid4()) as nothing:
+        assert nothing is None
+
+
 def test_only_a_launch_whose_job_nobody_saw_is_unseen(launches: LaunchStore) -> None:
     assert launches.unseen("demo", "train") is None
     first = begun(launches)
