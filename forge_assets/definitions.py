@@ -3,11 +3,17 @@
 import dagster as dg
 
 from forge_assets.interactions.assets import build_assets
+from forge_assets.launches.assets import build_launches
+from forge_assets.launches.monitor_assets import build_monitor_assets
 from forge_assets.project import load_project
 from resources.gpu.resource import GpuResource
+from sensors.launches import build_launch_sensors
+
+project = load_project()
 
 defs = dg.Definitions(
-    assets=build_assets(load_project()),
+    assets=[*build_assets(project), build_launches(project), *build_monitor_assets(project)],
+    sensors=build_launch_sensors(project),
     resources={"gpu": GpuResource()},
     # One process holds the models: every step of a run shares them.
     executor=dg.in_process_executor,

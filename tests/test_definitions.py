@@ -17,21 +17,40 @@ ROOT = Path(__file__).parents[1]
 HEAVY = (
     "alembic",
     "google",
+    "grpc",
+    "httpx",
     "jsonschema",
     "psycopg2",
     "pyarrow",
     "sqlalchemy",
     "torch",
     "transformers",
+    "wandb",
 )
 STEPS = ("summarize", "classify", "grade", "rewrite")
-ASSETS = {
+PIPELINE = {
     "subjects",
     "model_weights",
     "api_review/gate",
     *(f"api_review/{step}" for step in STEPS),
     "api_review/results",
 }
+TABLES = {
+    "runner_executions",
+    "active_builds",
+    "recent_builds",
+    "vertex_jobs",
+    "active_runs",
+    "completed_runs",
+}
+UNPARTITIONED = {
+    "subjects",
+    "model_weights",
+    "launches",
+    *(f"monitor/{table}" for table in TABLES),
+}
+ASSETS = PIPELINE | UNPARTITIONED
+SENSORS = {"vertex_job_sensor", "cloud_run_execution_sensor", "stuck_agent_sensor"}
 STAGES = ["canary-10", "ramp-50", "full-500", *(f"batch-{n:04d}" for n in range(1, 201))]
 RESULTS_CHECKS = {
     "rejection_rate": True,
@@ -88,17 +107,22 @@ def test_asset_keys() -> None:
 
 def test_the_documented_selection_takes_every_layer() -> None:
     selection = dg.AssetSelection.from_string('+key:"api_review/results"')
-    assert {key.to_user_string() for key in selection.resolve(GRAPH)} == ASSETS
+    assert {key.to_user_string() for key in selection.resolve(GRAPH)} == PIPELINE
 
 
 def test_partitions_are_the_stages_of_the_shipped_configuration() -> None:
     for key in GRAPH.get_all_asset_keys():
         partitions = GRAPH.get(key).partitions_def
-        if key.to_user_string() in ("subjects", "model_weights"):
+        if key.to_user_string() in UNPARTITIONED:
             assert partitions is None
         else:
             assert isinstance(partitions, dg.StaticPartitionsDefinition)
             assert partitions.get_partition_keys() == STAGES
+
+
+def test_the_sensors_run_unless_they_are_switched_off() -> None:
+    sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
+    assert sensors == dict.fromkeys(SENSORS, dg.DefaultSensorStatus.RUNNING)
 
 
 def test_one_run_per_partition() -> None:

@@ -92,8 +92,8 @@ class LaunchResult:
 
     @property
     def state(self) -> LaunchState:
-        """As the store keeps it."""
-        return self.outcome
+        """As the store keeps it: what is being cancelled may still end otherwise."""
+        return "running" if self.job_state == "CANCELLING" else self.outcome
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -8,7 +8,7 @@ from tests.launches.rig import DIRECT, QUEUE, Rig
 from tests.wire.clock import HandClock
 from tests.wire.conftest import nobody
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 __all__ = ["nobody"]
 

@@ -16,7 +16,7 @@ from resources.diagnosis_store import DiagnosisStore
 from tests.wire.clock import HandClock
 from tests.wire.runs import ExecutionLife
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 REGIONS = ["us-central1", "us-east1"]
 CONFIG: Mapping[str, Any] = {

@@ -20,7 +20,7 @@ from resources.locks import LockSpace, SessionLock
 from tests.wire.clock import HandClock
 from tests.wire.runs import ExecutionLife
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 REGION = "us-central1"
 RUNNER = f"projects/demo/locations/{REGION}/jobs/vertex-ai-launcher"

@@ -23,7 +23,7 @@ from tests.wire.jobs import Life
 from tests.wire.quotas import FakeServiceUsage
 from tests.wire.registry import FakeRegistry
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 T4 = "custom_model_training_nvidia_t4_gpus"
 GPU = {"machine": "n1-standard-8", "accelerator": "NVIDIA_TESLA_T4", "accelerators": 2}

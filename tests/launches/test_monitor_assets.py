@@ -16,7 +16,7 @@ from tests.pipeline.project import Project
 from tests.wire import faults
 from tests.wire.jobs import Life
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 CLOUD = {
     "project": "demo",

@@ -30,7 +30,7 @@ from tests.pipeline.project import Project
 from tests.wire import faults
 from tests.wire.clock import HandClock
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FINE = RegionState("us-east1", "ok", NOW)

@@ -21,7 +21,7 @@ from tests.wire.clock import HandClock
 from tests.wire.jobs import Life
 from tests.wire.runs import ExecutionLife
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
+from tests.wire.wandb_server import FakeWandb
 
 HUNG, REFUSED = "us-east4", "us-west3"
 OF_GOOGLE = ("runner_executions", "active_builds", "recent_builds", "vertex_jobs")

@@ -22,8 +22,8 @@ from tests.wire.clock import HandClock
 from tests.wire.jobs import Life
 from tests.wire.runs import ExecutionLife
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
 from tests.wire.wandb_queues import NOBODY, ItemLife
+from tests.wire.wandb_server import FakeWandb
 
 MACHINE = 'wandb: ERROR 400 Machine type "a3-highgpu-1g" is not supported.'
 

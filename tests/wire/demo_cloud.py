@@ -20,8 +20,8 @@ from google.cloud.devtools.cloudbuild_v1.types import Build
 from resources.database import PROJECT_ROOT
 from tests.wire.runs import ExecutionLife
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
 from tests.wire.wandb_queues import NOBODY, ItemLife
+from tests.wire.wandb_server import FakeWandb
 
 REGION = "us-central1"
 AGENT_SECONDS = 4.0

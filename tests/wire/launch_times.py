@@ -21,8 +21,8 @@ from tests.wire.demo_cloud import REGION, newest_execution, world
 from tests.wire.http_faults import latency
 from tests.wire.runs import ExecutionLife
 from tests.wire.server import FakeGoogle
-from tests.wire.wandb import FakeWandb
 from tests.wire.wandb_queues import NOBODY
+from tests.wire.wandb_server import FakeWandb
 
 LATENCY_SECONDS = 0.08
 REPEATS = 5

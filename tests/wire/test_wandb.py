@@ -12,8 +12,8 @@ from resources.cloud.graphql import operation_of
 from resources.cloud.wandb import Wandb, wandb_access
 from tests.wire import http_faults
 from tests.wire.clock import HandClock
-from tests.wire.wandb import FakeWandb
 from tests.wire.wandb_queues import NOBODY
+from tests.wire.wandb_server import FakeWandb
 
 ENTITY, QUEUE, PROJECT = "acme", "vertex", "mnist"
 LABEL = "0a" * 16

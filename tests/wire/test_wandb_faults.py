@@ -23,7 +23,7 @@ from tests.wire import http_faults
 from tests.wire.clock import HandClock
 from tests.wire.http_faults import HttpFault
 from tests.wire.test_wandb import ENTITY, LABEL, QUEUE, SPEC
-from tests.wire.wandb import KEY, FakeWandb
+from tests.wire.wandb_server import KEY, FakeWandb
 
 
 @pytest.fixture
