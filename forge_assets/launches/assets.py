@@ -33,7 +33,7 @@ def build_launches(project: Project) -> dg.AssetsDefinition:
         with one_sentence():
             result = launch_job(project, config.job, config.direct, say(context))
             if result.exit_code:
-                raise Refusal(f"{result.sentence} ({'; '.join(result.advice)})")
+                raise Refusal("; ".join((result.sentence, *result.advice)))
             mark_reported(result.launch)
             return dg.MaterializeResult(metadata=metadata_of(result))
 
