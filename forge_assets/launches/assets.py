@@ -8,11 +8,13 @@ from forge_assets.project import Project
 LAUNCHES = dg.AssetKey("launches")
 
 
-class LaunchConfig(dg.Config):
-    """``job``: its key in ``cloud.jobs``, needed when there are several; ``direct``: past the queue."""
+NO_JOB = "say in the run config which job to launch: {ops: {launches: {config: {job: KEY}}}}"
+"""Also where there is only one: whoever materializes all assets does not mean to pay for a job."""
 
-    job: str | None = Field(default=None)
-    direct: bool = Field(default=False)
+
+class LaunchConfig(dg.Config):
+    job: str | None = Field(default=None, description="Its key in cloud.jobs of forge.yaml.")
+    direct: bool = Field(default=False, description="Past the queue.")
 
 
 def build_launches(project: Project) -> dg.AssetsDefinition:
@@ -28,9 +30,11 @@ def build_launches(project: Project) -> dg.AssetsDefinition:
         from forge_assets.interactions.assets import one_sentence, say
         from forge_assets.launches.launching import launch_job
         from forge_assets.launches.reporting import mark_reported, metadata_of
-        from resources.errors import Refusal
+        from resources.errors import ConfigurationError, Refusal
 
         with one_sentence():
+            if config.job is None:
+                raise ConfigurationError(NO_JOB)
             result = launch_job(project, config.job, config.direct, say(context))
             if result.exit_code:
                 raise Refusal("; ".join((result.sentence, *result.advice)))
