@@ -39,6 +39,8 @@ def _print(found: Diagnosed) -> None:
         _line("class", f"{entry.error_class} ({entry.id})")
         _line("retry", RETRY_RULES[entry.retry])
         _line("advice", entry.advice)
+    for advice in found.elsewhere:
+        _line("", advice)
     if reason.logs:
         _line("log", reason.logs)
     if reason.context:

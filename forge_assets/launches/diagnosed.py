@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from forge_assets.cloud_config import JobSpec
 from forge_assets.launches.catalogue import classify
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.execution_watch import find_execution
 from forge_assets.launches.reason import NOTHING, Reason
 from forge_assets.launches.reasons import execution_reason, job_reason
+from forge_assets.launches.region_advice import HISTORY, where_else
 from resources.cloud.cloud_run import Execution
 from resources.cloud.errors import NotFound
 from resources.cloud.listing import Listing
@@ -43,11 +45,12 @@ T = TypeVar("T", Execution, Job)
 @dataclass(frozen=True)
 class Diagnosed:
     """``resource``: None for a launch that has neither job nor execution; ``launch``: None unless
-    it was asked for by a name of its own."""
+    it was asked for by a name of its own; ``elsewhere``: where there may be room for its job."""
 
     resource: Resource | None
     launch: Launch | None
     reason: Reason
+    elsewhere: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -87,6 +90,7 @@ class Diagnosed:
             "id": cause.entry.id if cause else None,
             "retry": RETRY_RULES[cause.entry.retry] if cause else None,
             "advice": self.reason.advice or None,
+            "elsewhere": list(self.elsewhere),
             "logs": self.reason.logs,
             "context": list(self.reason.context),
             "launch": {"id": str(launch.id), "state": launch.state} if launch else None,
@@ -106,14 +110,32 @@ def diagnose(
     """
     full, launch = _in_store(name, launches)
     if launch is not None and full is None:
-        return Diagnosed(None, launch, _of_launch(launch))
+        reason = _of_launch(launch)
+        return Diagnosed(None, launch, reason, _elsewhere(launch, reason, clouds, launches, now()))
     resource = _found(full or name, clouds, now)
     seconds, at = REASON_SECONDS, now()
     if isinstance(resource, Execution):
         reason = execution_reason(clouds, diagnoses, resource, seconds, at)
     else:
         reason = job_reason(clouds, diagnoses, resource, seconds, at)
-    return Diagnosed(resource, launch, reason)
+    return Diagnosed(resource, launch, reason, _elsewhere(launch, reason, clouds, launches, at))
+
+
+def _elsewhere(
+    launch: Launch | None, reason: Reason, clouds: Clouds, launches: LaunchStore, now: datetime
+) -> Sequence[str]:
+    """Only of a launch of ours is known what it asked for."""
+    if launch is None or reason.cause is None or "asked" not in launch.spec:
+        return ()
+    spec = JobSpec.model_validate(launch.spec["asked"])
+    return where_else(
+        reason.cause.entry.error_class,
+        spec,
+        launch.region,
+        clouds.config.regions,
+        now,
+        launches.recent(HISTORY),
+    )
 
 
 def _in_store(name: str, launches: LaunchStore) -> tuple[str | None, Launch | None]:

@@ -14,8 +14,9 @@ from forge_assets.launches.job_request import spec_hash
 from forge_assets.launches.launch_id import LABEL, label_value
 from forge_assets.launches.outcome import LaunchResult
 from forge_assets.launches.preflight import launch_preflight
+from forge_assets.launches.region_advice import HISTORY
 from forge_assets.launches.submit import OutcomeUnknown, Pace
-from forge_assets.launches.verdict import HISTORY, Failed, Under
+from forge_assets.launches.verdict import Failed, Under
 from resources.cloud.errors import CloudError
 from resources.diagnosis_store import DiagnosisStore
 from resources.errors import Refusal

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from forge_assets.cloud_config import Strategy
+from forge_assets.cloud_config import JobSpec, Strategy
 from forge_assets.launches.catalogue import classify
 from forge_assets.launches.machine_types import FLEX_START
 from resources.cloud.quota import UNLIMITED
@@ -14,6 +14,8 @@ from resources.launch_store import Launch
 REST = timedelta(hours=6)
 """For so long a region that refused comes last."""
 _NAMED = 3
+HISTORY = 200
+"""Launches that are worth looking back on."""
 
 # Compute Engine's zones with the machine types A2, A3 and A4: SkyPilot's catalogue of Google Cloud,
 # version 8 of 2026 (github.com/skypilot-org/skypilot-catalog, catalogs/v8/gcp/vms.csv). An
@@ -36,6 +38,13 @@ _REGIONS: Mapping[str, frozenset[str]] = {
 }
 
 Cause = Literal["quota", "stockout"]
+_CAUSES: Mapping[str, Cause] = {
+    "quota": "quota",
+    "quota_wait": "quota",
+    "stockout": "stockout",
+    "no_capacity": "stockout",
+}
+"""By the catalogue's class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,22 @@ def advice(
     if not told:
         found = [f"no other configured region is known to have {wanted.accelerator or 'room'}"]
     return (*found, *_schedules(cause, wanted, other_limits))
+
+
+def where_else(
+    error_class: str,
+    spec: JobSpec,
+    region: str,
+    regions: Sequence[str],
+    now: datetime,
+    history: Sequence[Launch],
+) -> tuple[str, ...]:
+    """``advice`` for a job that was refused with a class of the catalogue; none for other classes."""
+    if spec.accelerator is None or error_class not in _CAUSES:
+        return ()
+    number = spec.accelerators * spec.replicas
+    wanted = Wanted(spec.accelerator, number, region, spec.scheduling)
+    return advice(_CAUSES[error_class], wanted, regions, now, history=history)
 
 
 def ranking(

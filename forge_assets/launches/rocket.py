@@ -41,6 +41,7 @@ def lines(result: LaunchResult) -> Iterator[str]:
         yield ROCKET
         waiting = _WAITING[result.outcome]
         yield f"Submitted to {result.region} after {result.seconds:.0f} s: {waiting}."
+        yield from (f"  {advice}" for advice in result.advice)
     elif not result.exit_code:
         yield f"Done: the job has SUCCEEDED already, {result.seconds:.0f} s after the launch."
     else:

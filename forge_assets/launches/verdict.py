@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from forge_assets.cloud_config import JobSpec
 from forge_assets.launches.catalogue import classify
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.confirm import Seen
 from forge_assets.launches.outcome import GOOD, OF_STATE, Hop, LaunchResult, Outcome
-from forge_assets.launches.region_advice import Wanted
-from forge_assets.launches.region_advice import advice as other_regions
+from forge_assets.launches.region_advice import HISTORY, where_else
 from resources.cloud.errors import CloudError
 from resources.cloud.vertex import Job
 from resources.diagnosis_store import DiagnosisStore
@@ -20,8 +19,6 @@ from resources.launch_store import Launch, LaunchStore
 if TYPE_CHECKING:
     from resources.cloud.cloud_run import Execution
 
-HISTORY = 200
-"""Launches that region advice looks back on."""
 REASON_SECONDS = 1.5
 """For the logs of a runner that died: its end is told with or without them."""
 
@@ -74,6 +71,10 @@ class Under:
             reason = reason or f"Vertex AI says {job.state}, a state that is none of the known"
         elif outcome not in GOOD:
             reason = reason or "Vertex AI gives no message yet"
+        if outcome == "queued":
+            known["advice"] = self._where_else("quota_wait")
+        elif reason:
+            known |= self._explained(reason)
         return self.result(
             outcome,
             job_name=job.name,
@@ -81,7 +82,6 @@ class Under:
             age=max(0.0, (self.now() - job.created).total_seconds()),
             reason=reason,
             duplicates=[each.name for each in jobs if each is not job],
-            **(self._explained(reason) if reason else {}),
             **known,
         )
 
@@ -129,17 +129,16 @@ class Under:
         }
 
     def _advice(self, error_class: str, advice: str) -> Sequence[str]:
-        """The catalogue's, and where else to try what a region has no room for."""
-        if error_class not in ("quota", "stockout") or self.spec.accelerator is None:
-            return (advice,)
-        spec, launch = self.spec, self.launch
-        number = spec.accelerators * spec.replicas
-        wanted = Wanted(self.spec.accelerator, number, launch.region, spec.scheduling)
-        cause: Literal["quota", "stockout"] = "quota" if error_class == "quota" else "stockout"
-        history = self.launches.recent(HISTORY)
-        return (
-            advice,
-            *other_regions(cause, wanted, self.clouds.config.regions, self.now(), history=history),
+        return (advice, *self._where_else(error_class))
+
+    def _where_else(self, error_class: str) -> Sequence[str]:
+        return where_else(
+            error_class,
+            self.spec,
+            self.launch.region,
+            self.clouds.config.regions,
+            self.now(),
+            self.launches.recent(HISTORY),
         )
 
 

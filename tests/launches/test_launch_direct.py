@@ -226,3 +226,27 @@ def test_scheduling_and_pools_reach_the_api(make_rig: MakeRig) -> None:
         f"gs://bucket/out/train-{result.launch.hex[:8]}"
     )
     assert UUID(made.labels[LABEL]) == result.launch
+
+
+GPU_JOB = {
+    "image": "us-docker.pkg.dev/demo/r/train:v1",
+    "machine": "a2-highgpu-1g",
+    "accelerator": "NVIDIA_TESLA_A100",
+}
+
+
+def test_a_refusal_for_want_of_quota_names_other_regions(make_rig: MakeRig) -> None:
+    rig = make_rig({**DIRECT, "jobs": {"train": GPU_JOB}})
+    rig.google.faults.add(faults.over_quota(), "CreateCustomJob")
+    result = rig.launch()
+    assert (result.outcome, result.error_class) == ("rejected", "quota")
+    assert any("try `region: " in advice for advice in result.advice)
+    assert not any(f"region: {REGION}" in advice for advice in result.advice)
+
+
+def test_a_job_that_waits_for_quota_is_submitted_with_advice(make_rig: MakeRig) -> None:
+    rig = make_rig({**DIRECT, "jobs": {"train": GPU_JOB}})
+    rig.google.jobs.life = Life(((0, State.JOB_STATE_QUEUED),))
+    result = rig.launch()
+    assert (result.outcome, result.exit_code, result.submitted) == ("queued", 0, True)
+    assert any("try `region: " in advice for advice in result.advice)
