@@ -10,7 +10,9 @@ from forge_assets.launches import preflight_queue as wandb_queue
 from forge_assets.launches import preflight_supply as supply
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.criterion import Criterion, LaunchPreflight
+from forge_assets.launches.preflight_bucket import staging_bucket
 from forge_assets.launches.preflight_config import Path, config_criteria
+from resources.cloud import buckets
 from resources.cloud import quota as quotas
 from resources.cloud import registry as registries
 from resources.cloud.ask_all import ask_all
@@ -45,6 +47,8 @@ def launch_preflight(
     began = now()
     found = ask_all(_questions(clouds, job, path, region, began), seconds)
     criteria = [*config_criteria(clouds.config, name, job, path, region, holder)]
+    bucket = found.get("staging bucket")
+    criteria.append(staging_bucket(bucket, clouds.config, path, clouds.project, region))
     asked = [found[key] for key in ("jobs", "runner job") if key in found]
     criteria.append(google.credentials(asked, clouds.project, clouds.access.credentials is None))
     criteria.append(google.job_api(found["jobs"], clouds.project, region))
@@ -67,6 +71,7 @@ def _questions(clouds: Clouds, job: JobSpec, path: Path, region: str, now: datet
         asked |= _queue_questions(clouds)
         if clouds.config.runner and clouds.config.runner.image:
             images["runner image"] = clouds.config.runner.image
+    asked |= _bucket_question(clouds)
     address, is_asked = _endpoint(clouds, registries.VARIABLE)
     if is_asked:
         registry = registries.Registry(clouds.access, address)
@@ -94,18 +99,28 @@ def _queue_questions(clouds: Clouds) -> Questions:
     return asked
 
 
+def _bucket_question(clouds: Clouds) -> Questions:
+    address, path = buckets.emulator(clouds.environment), clouds.config.staging_bucket
+    if path is None or not _is_asked(clouds, address):
+        return {}
+    storage = buckets.Buckets(clouds.access, address)
+    return {"staging bucket": _asking(storage.bucket, buckets.bucket_name(path))}
+
+
 def _asking(ask: Callable[[str, float], Any], what: str) -> Callable[[float], Any]:
     return lambda left: ask(what, left)
 
 
 def _endpoint(clouds: Clouds, variable: str) -> tuple[str | None, bool]:
-    """The local address if there is one, and whether to ask at all.
-
-    Beside emulators the true service is not asked: it knows nothing of theirs, and costs a
-    connection to the internet.
-    """
+    """The local address if there is one, and whether to ask at all."""
     address = fake_address(variable, clouds.environment)
-    return address, address is not None or not clouds.access.fakes
+    return address, _is_asked(clouds, address)
+
+
+def _is_asked(clouds: Clouds, address: str | None) -> bool:
+    """Beside emulators the true service is not: it knows nothing of theirs, and costs a connection
+    to the internet."""
+    return address is not None or not clouds.access.fakes
 
 
 def _metrics(job: JobSpec) -> tuple[str | None, str | None]:

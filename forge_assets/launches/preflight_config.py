@@ -19,7 +19,6 @@ def config_criteria(
     """``holder``: who launches the same job now."""
     return (
         _active(name, holder),
-        _staging(config, path),
         _machine(name, job, region),
         _scheduling(config, name, job, path),
     )
@@ -30,16 +29,6 @@ def _active(name: str, holder: str | None) -> Criterion:
     if holder is None:
         return Criterion(what, "ok", f"nobody else launches {name}")
     return Criterion(what, "no", f"{name} is being launched by {holder}", "wait until it is over")
-
-
-def _staging(config: CloudConfig, path: Path) -> Criterion:
-    what = "staging bucket"
-    if config.staging_bucket:
-        return Criterion(what, "ok", config.staging_bucket)
-    if path == "direct":
-        return Criterion(what, "not_applicable", "a direct launch needs none")
-    said = "W&B's Vertex runner requires a staging bucket, and forge.yaml names none"
-    return Criterion(what, "no", said, "set `staging_bucket: gs://BUCKET` in cloud of forge.yaml")
 
 
 def _machine(name: str, job: JobSpec, region: str) -> Criterion:

@@ -122,7 +122,7 @@ def test_events_are_append_only(engine: sa.Engine, table: str) -> None:
     execute(
         engine,
         "INSERT INTO forge.launches (id, state, path, project, region)"
-        " VALUES (gen_random_uuid(), 'intent', 'direct', 'p', 'us-central1')",
+        " VALUES (gen_random_uuid(), 'intended', 'direct', 'p', 'us-central1')",
     )
     execute(
         engine,
