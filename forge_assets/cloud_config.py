@@ -16,6 +16,10 @@ _IMAGE = re.compile(r"[A-Za-z0-9][\w.:/-]*(?:@sha256:[0-9a-f]{64})?")
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+(?:/.*)?")
 _W_AND_B = re.compile(r"[\w.-]+")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_PLAIN = re.compile(r"[^\x00-\x1f\x7f]*")
+_MACHINE = re.compile(r"[a-z0-9-]+")
+_ACCELERATOR = re.compile(r"(?:NVIDIA|TPU|AMD)_[A-Z0-9_]+")
+_ACCOUNT = re.compile(r"[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -36,6 +40,12 @@ WandbName = Annotated[str, _like(_W_AND_B, "a name of letters, digits, '.', '_' 
 JobKey = Annotated[str, _like(_KEY, "letters, digits, '-' and '_'")]
 Variable = Annotated[str, _like(_VARIABLE, "the name of an environment variable")]
 
+Text = Annotated[str, _like(_PLAIN, "without control characters")]
+Account = Annotated[str, _like(_ACCOUNT, "a service account's address")]
+Machine = Annotated[str, _like(_MACHINE, "a machine type such as n1-standard-4")]
+Accelerator = Annotated[str, _like(_ACCELERATOR, "Vertex AI's name, such as NVIDIA_L4")]
+AtLeastASecond = Annotated[Seconds, Field(ge=1)]
+
 Strategy = Literal["standard", "spot", "flex-start"]
 """``flex-start`` waits for capacity up to ``max_wait``; ``spot`` may be preempted."""
 
@@ -44,20 +54,20 @@ class JobSpec(Section):
     """One kind of job: what runs, on which machines, under which scheduling."""
 
     image: Image
-    command: tuple[str, ...] = ()
-    args: tuple[str, ...] = ()
-    env: dict[Variable, str] = {}
-    machine: str = Field(default="n1-standard-4", min_length=1)
-    accelerator: str | None = None
+    command: tuple[Text, ...] = ()
+    args: tuple[Text, ...] = ()
+    env: dict[Variable, Text] = {}
+    machine: Machine = "n1-standard-4"
+    accelerator: Accelerator | None = None
     """Vertex AI's name, such as NVIDIA_TESLA_T4."""
     accelerators: int = Field(default=1, ge=1, le=16)
     """Per replica; counts only with ``accelerator``."""
     replicas: int = Field(default=1, ge=1, le=1000)
     boot_disk_gb: int = Field(default=100, ge=100, le=64000)
     scheduling: Strategy = "standard"
-    max_wait: Seconds | None = None
+    max_wait: AtLeastASecond | None = None
     """For capacity, with ``flex-start``; None is the API's day."""
-    timeout: Seconds | None = None
+    timeout: AtLeastASecond | None = None
     """The job's life; None is the API's 7 days."""
     region: Region | None = None
     """None is ``cloud.region``."""
@@ -85,8 +95,8 @@ class RunnerSpec(Section):
     """None is ``cloud.region``."""
     image: Image | None = None
     """Of deploy/runner. Without it the job must be there, and is used as it is."""
-    service_account: str | None = None
-    secret: str | None = None
+    service_account: Account | None = None
+    secret: WandbName | None = None
     """Secret Manager's name of the W&B key; None leaves it to the image or the job."""
     idle_stop: Seconds = 1800.0
 
@@ -102,7 +112,7 @@ class CloudConfig(Section):
     staging_bucket: Annotated[str, _like(_BUCKET, "gs://BUCKET or gs://BUCKET/FOLDER")] | None = (
         None
     )
-    service_account: str | None = None
+    service_account: Account | None = None
     """That the jobs run as; None is Vertex AI's own."""
     jobs: dict[JobKey, JobSpec] = {}
     wandb: WandbSpec | None = None
@@ -129,7 +139,10 @@ class CloudConfig(Section):
         if name is None and len(self.jobs) == 1:
             return next(iter(self.jobs.items()))
         if not self.jobs:
-            raise ConfigurationError("forge.yaml has no cloud.jobs: say there what to launch")
+            raise ConfigurationError(
+                "forge.yaml has no cloud.jobs: say there what to launch, such as"
+                " `jobs: {train: {image: YOUR-IMAGE}}`"
+            )
         if name is None:
             raise ConfigurationError(f"name the job to launch, there are several: {known}")
         if name not in self.jobs:

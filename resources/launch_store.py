@@ -76,6 +76,11 @@ class Launch:
     def is_over(self) -> bool:
         return self.state in ENDED
 
+    @property
+    def short(self) -> str:
+        """Enough of the id to name it by."""
+        return self.id.hex[:8]
+
 
 @dataclass(frozen=True, slots=True)
 class LaunchEvent:
@@ -123,6 +128,32 @@ class LaunchStore(StoreBase):
             _add_event(connection, launch, kind, detail or {})
         return True
 
+    def sending(
+        self, launch: UUID, holder: str, kind: str, detail: Mapping[str, Any] | None = None
+    ) -> bool:
+        """Note that a request goes out; False, and nothing noted, when the launch is not ``holder``'s.
+
+        Somebody else may have taken it up while the database was away and the lease with it.
+        """
+        table = schema.launches.c
+        mine = (table.id == launch) & (table.holder == holder) & (table.state == "intended")
+        query = sa.select(table.id).where(mine).with_for_update()
+        with self._engine.begin() as connection:
+            if connection.execute(query).one_or_none() is None:
+                return False
+            _add_event(connection, launch, kind, detail or {})
+        return True
+
+    def last_sent(self, launch: UUID) -> datetime | None:
+        """When the newest request of ``sending`` went out, None before any."""
+        table = schema.launch_events.c
+        query = sa.select(sa.func.max(table.at)).where(
+            (table.launch_id == launch) & table.kind.like("%\\_sent")
+        )
+        with self._engine.connect() as connection:
+            found: datetime | None = connection.execute(query).scalar_one()
+        return found
+
     @contextmanager
     def telling(self, launch: UUID) -> Iterator[Launch | None]:
         """The row, held while the block tells Dagster of it; afterwards its state counts as reported.
@@ -142,27 +173,39 @@ class LaunchStore(StoreBase):
         found = self._rows(schema.launches.c.id == launch)
         return found[0] if found else None
 
-    def named(self, text: str) -> Sequence[Launch]:
-        """Those whose id begins with ``text``, or whose job, execution or run has that name."""
+    def named(self, text: str, project: str | None = None) -> Sequence[Launch]:
+        """Those whose id begins with ``text``, or whose job, execution or run has that name.
+
+        ``project``: None for all, where a full name is one in the world.
+        """
         table = schema.launches.c
-        digits = text.lower().replace("-", "")
         # Full names and short ones; Google calls a project by its id here and its number there.
         short = "/" + text.rsplit("/", 1)[-1]
         named = (
             table.job_name.endswith(short, autoescape=True)
             | table.execution.endswith(short, autoescape=True)
-            | table.wandb_run.in_([text])
-            | table.queue_item.in_([text])
+            | (table.wandb_run == text)
+            | (table.queue_item == text)
         )
+        digits = text.lower().replace("-", "")
         if re.fullmatch(r"[0-9a-f]{4,32}", digits):
-            named = named | sa.func.replace(sa.cast(table.id, sa.Text), "-", "").like(f"{digits}%")
-        return self._rows(named)
+            named = named | _id_begins(digits)
+        # As the job is called for people: its key and the first digits.
+        shown = re.fullmatch(r"(.+)-([0-9a-f]{8})", text)
+        if shown:
+            named = named | ((table.job == shown[1]) & _id_begins(shown[2]))
+        return self._rows(named if project is None else (table.project == project) & named)
 
-    def unseen(self, project: str, job: str) -> Launch | None:
-        """The newest launch of ``job`` when nobody has seen its job yet."""
+    def unseen(self, project: str, job: str, since: datetime) -> Sequence[Launch]:
+        """The launches of ``job`` whose job nobody has seen yet, begun at ``since`` or later, newest
+        first."""
         table = schema.launches.c
-        newest = self._rows((table.project == project) & (table.job == job), limit=1)
-        return newest[0] if newest and newest[0].state in UNSEEN else None
+        return self._rows(
+            (table.project == project)
+            & (table.job == job)
+            & (table.created_at >= since)
+            & table.state.in_(sorted(UNSEEN))
+        )
 
     def watched(self, project: str, since: datetime) -> Sequence[Launch]:
         """Those begun at ``since`` or later that may still change, newest first."""
@@ -183,8 +226,9 @@ class LaunchStore(StoreBase):
             & (table.state != "intended")
         )
 
-    def recent(self, limit: int) -> Sequence[Launch]:
-        return self._rows(sa.true(), limit=limit)
+    def recent(self, limit: int, project: str) -> Sequence[Launch]:
+        """The newest first."""
+        return self._rows(schema.launches.c.project == project, limit=limit)
 
     def events(self, launch: UUID) -> Sequence[LaunchEvent]:
         """Oldest first."""
@@ -205,6 +249,11 @@ class LaunchStore(StoreBase):
 
 def _columns() -> list[sa.Column[Any]]:
     return [schema.launches.c[name] for name in Launch.__dataclass_fields__]
+
+
+def _id_begins(digits: str) -> sa.ColumnElement[bool]:
+    plain = sa.func.replace(sa.cast(schema.launches.c.id, sa.Text), "-", "")
+    return plain.like(f"{digits}%")
 
 
 def _launch(row: sa.RowMapping) -> Launch:

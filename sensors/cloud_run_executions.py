@@ -110,9 +110,10 @@ def _launches_of(execution: "Execution", watched: "Iterable[Launch]") -> "list[L
 
 
 def _waits_for_its_job(launch: "Launch", now: datetime) -> bool:
-    """Its launcher is not about to tell how it ended."""
+    """Its launcher is not about to tell how it ended, and no other runner may still start its job."""
     assert launch.updated_at is not None
-    return launch.job_name is None and launch.updated_at <= now - LAUNCHER_QUIET
+    nothing_left = launch.job_name is None and launch.queue_item is None
+    return nothing_left and launch.updated_at <= now - LAUNCHER_QUIET
 
 
 def _judge(

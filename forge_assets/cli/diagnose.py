@@ -32,13 +32,17 @@ def _print(found: Diagnosed) -> None:
     _line("state", found.state + (f", ended {ended:%Y-%m-%d %H:%M:%S} UTC" if ended else ""))
     if found.launch is not None and found.resource is not None:
         _line("launch", f"{found.launch.id}, {found.launch.state}")
-    _line("reason", reason.text)
-    _line("told by", reason.source)
+    if found.is_answered and not reason.is_found:
+        _line("reason", "nothing has failed")
+    else:
+        _line("reason", reason.text)
+        _line("told by", reason.source)
     if reason.cause is not None:
         entry = reason.cause.entry
         _line("class", f"{entry.error_class} ({entry.id})")
         _line("retry", RETRY_RULES[entry.retry])
-        _line("advice", entry.advice)
+    if reason.advice:
+        _line("advice", reason.advice)
     for advice in found.elsewhere:
         _line("", advice)
     if reason.logs:

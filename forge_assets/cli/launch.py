@@ -3,12 +3,13 @@
 import json
 import sys
 
-from forge_assets.cli.open import INTERRUPTED, out, tell
+from forge_assets.cli.exit_codes import INTERRUPTED
+from forge_assets.cli.open import out, tell
 from forge_assets.launches.launching import launch_job
 from forge_assets.launches.outcome import LaunchResult
 from forge_assets.launches.rocket import lines
 from forge_assets.project import load_project
-from resources.errors import ForgeError
+from resources.errors import ForgeError, Refusal
 
 
 def run(name: str | None, direct: bool, as_json: bool) -> int:
@@ -17,6 +18,10 @@ def run(name: str | None, direct: bool, as_json: bool) -> int:
     on_terminal = sys.stdout.isatty() and not as_json
     try:
         result = launch_job(project, name, direct, out if on_terminal else tell)
+    except Refusal as error:
+        if not on_terminal:
+            out(json.dumps({"outcome": "refused", "submitted": False, "reason": str(error)}))
+        raise
     except KeyboardInterrupt:
         tell(
             "stopped; the launch may be under way: the same command within an hour goes on with it"

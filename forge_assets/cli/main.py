@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
+from forge_assets.cli.exit_codes import INTERRUPTED, READER_GONE
 from forge_assets.cli.output import Output
 from forge_assets.config import MAX_WORKERS
 from resources.database_errors import database_errors, database_sentence
 from resources.errors import ConfigurationError, ForgeError, InfrastructureError
 
-READER_GONE = 141
-"""Exit code when whoever read our output has closed it, as shells have it for SIGPIPE."""
 MOST = 2_000_000_000
 """Counts in the database are 32-bit integers."""
 
@@ -54,6 +53,14 @@ Workers = Annotated[
 
 def main() -> None:
     """Entry point of the `forge` script."""
+    try:
+        sys.exit(_main())
+    except KeyboardInterrupt:
+        # Also while a command's work is still being imported.
+        sys.exit(INTERRUPTED)
+
+
+def _main() -> int:
     from forge_assets.config import project_root
 
     if not os.environ.get("DAGSTER_HOME"):
@@ -63,16 +70,14 @@ def main() -> None:
     code = parsed_and_run()
     fault = output.fault()
     if isinstance(fault, BrokenPipeError):
-        code = code or READER_GONE
-    elif fault is not None:
-        code = say(InfrastructureError(f"cannot write to standard output: {fault.strerror}"))
-    sys.exit(code)
+        return code or READER_GONE
+    if fault is not None:
+        return say(InfrastructureError(f"cannot write to standard output: {fault.strerror}"))
+    return code
 
 
 def parsed_and_run() -> int:
     """The exit code of the command line; what is wrong with it is one line on stderr."""
-    from forge_assets.cli.open import INTERRUPTED
-
     arguments = sys.argv[1:]
     try:
         for argument in arguments:
@@ -102,8 +107,6 @@ def answers(command: Callable[..., int]) -> Callable[..., None]:
         except database_errors() as error:
             code = say(database_sentence(error))
         except KeyboardInterrupt:
-            from forge_assets.cli.open import INTERRUPTED
-
             code = INTERRUPTED
         raise typer.Exit(code)
 

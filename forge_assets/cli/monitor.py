@@ -5,14 +5,13 @@ import sys
 from collections.abc import Callable
 from threading import Event
 
+from forge_assets.cli.exit_codes import INTERRUPTED
 from forge_assets.cli.monitor_text import snapshot_lines
-from forge_assets.cli.open import INTERRUPTED, out, tell
+from forge_assets.cli.open import out, tell
 from forge_assets.cli.output import reader_left
 from forge_assets.launches.monitor.table import Snapshot
 from forge_assets.launches.monitor.tables import chosen
 from resources.cloud.regions import utc_now
-from resources.diagnosis_store import DiagnosisStore
-from resources.errors import ForgeError
 
 Read = Callable[[], Snapshot]
 
@@ -22,10 +21,11 @@ def show(tables: list[str], watch: bool, as_json: bool) -> int:
     names = chosen(tables)
     from forge_assets.config import load_config
     from forge_assets.launches.clouds import open_clouds
+    from forge_assets.launches.kept_diagnoses import open_diagnoses
     from forge_assets.launches.monitor.monitor import Monitor
 
     clouds = open_clouds(load_config().cloud)
-    monitor = Monitor(clouds, open_diagnoses())
+    monitor = Monitor(clouds, open_diagnoses(tell))
 
     def read() -> Snapshot:
         return monitor.read(names)
@@ -72,20 +72,6 @@ def show_each(read: Read, as_json: bool, wait: Callable[[float], bool]) -> int:
         if reader_left():
             break
     return code
-
-
-def open_diagnoses() -> DiagnosisStore | None:
-    """None, and a line that says so, without the database: the tables do not need it."""
-    from resources.database import open_engine
-    from resources.database_errors import database_errors, database_sentence
-
-    try:
-        return DiagnosisStore(open_engine())
-    except ForgeError as error:
-        tell(f"no kept diagnoses: {error}")
-    except database_errors() as error:
-        tell(f"no kept diagnoses: {database_sentence(error)}")
-    return None
 
 
 def _print(snapshot: Snapshot) -> None:

@@ -6,9 +6,6 @@ from forge_assets.project import Project, WorkflowPlan, load_project
 from resources.interaction_store import InteractionStore
 from resources.plain_text import visible
 
-INTERRUPTED = 130
-"""Exit code after Ctrl+C, as shells have it."""
-
 
 def plan_of(workflow: str | None) -> WorkflowPlan:
     """The plan of the named workflow, or of the only one."""

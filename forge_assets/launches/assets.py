@@ -1,5 +1,7 @@
 """The asset `launches`: materialized with run config it launches one job."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 from pydantic import Field
 
@@ -26,11 +28,15 @@ def build_launches(project: Project) -> dg.AssetsDefinition:
         " Launch queue of forge.yaml, and sees that it is there. The sensors report what becomes of"
         " every launch, also of those that `forge launch` made.",
     )
-    def launches(context: dg.AssetExecutionContext, config: LaunchConfig) -> dg.MaterializeResult:
+    def launches(
+        context: dg.AssetExecutionContext, config: LaunchConfig
+    ) -> Iterator[dg.MaterializeResult]:
         from forge_assets.interactions.assets import one_sentence, say
         from forge_assets.launches.launching import launch_job
-        from forge_assets.launches.reporting import mark_reported, metadata_of
+        from forge_assets.launches.reporting import metadata_of
+        from resources.database import open_engine
         from resources.errors import ConfigurationError, Refusal
+        from resources.launch_store import LaunchStore
 
         with one_sentence():
             if config.job is None:
@@ -38,7 +44,8 @@ def build_launches(project: Project) -> dg.AssetsDefinition:
             result = launch_job(project, config.job, config.direct, say(context))
             if result.exit_code:
                 raise Refusal("; ".join((result.sentence, *result.advice)))
-            mark_reported(result.launch)
-            return dg.MaterializeResult(metadata=metadata_of(result))
+            # Marked as reported once Dagster has it.
+            with LaunchStore(open_engine()).telling(result.launch):
+                yield dg.MaterializeResult(metadata=metadata_of(result))
 
     return launches

@@ -13,10 +13,9 @@ from forge_assets.launches.launch_id import label_value
 from forge_assets.launches.outcome import TIMEOUT_REASONS, LaunchResult
 from forge_assets.launches.runner import Runner, ensure_runner, short
 from forge_assets.launches.submit import OutcomeUnknown, Pace, once
-from forge_assets.launches.verdict import Failed, Under, hops
+from forge_assets.launches.verdict import Under, hops
 from resources.cloud.cloud_run import Execution
 from resources.cloud.errors import CloudError, NotFound
-from resources.cloud.vertex import Job
 
 CALL_SECONDS = 10.0
 TAKE_BACK_SECONDS = 3.0
@@ -33,38 +32,29 @@ def submitted(
     """See to a runner and to one item in the queue, then watch for the job."""
     wandb = under.clouds.config.wandb
     assert wandb is not None
-    already = _jobs_of_before(under)
-    if already:
-        return under.found(already)
     runner = _runner(under, pace)
+    if isinstance(runner, LaunchResult):
+        return runner
     item = _item(image, under, wandb, pace)
     pace.tell("polling Vertex AI every 5 s for the job")
     seen = watch(_looks(under, wandb, runner, item), clock, pace.wait)
     return _judged(seen, under, wandb, runner, item, pace)
 
 
-def _jobs_of_before(under: Under) -> Sequence[Job]:
-    """What a launch that goes on has reached already."""
-    if not under.goes_on:
-        return []
-    try:
-        return find_jobs(under, CALL_SECONDS, label_value(under.launch.id))
-    except CloudError as error:
-        raise OutcomeUnknown(
-            f"whether launch {under.launch.id.hex[:8]} has a job already cannot be looked up:"
-            f" {error}"
-        ) from error
-
-
-def _runner(under: Under, pace: Pace) -> Runner | None:
-    """None where forge.yaml names none: the agents are somebody else's."""
+def _runner(under: Under, pace: Pace) -> Runner | LaunchResult | None:
+    """A result when none can be had; None where forge.yaml names none: the agents are somebody else's."""
     launch, clouds = under.launch, under.clouds
     if clouds.config.runner is None:
         return None
     try:
         runner = ensure_runner(clouds.cloud_run, clouds.config, launch.id, under.now(), pace)
     except CloudError as error:
-        raise Failed(under.runner_refused(error)) from error
+        if under.goes_on:
+            raise OutcomeUnknown(
+                f"no runner can be had ({error}), and what an earlier command put into the queue may"
+                " still be there"
+            ) from error
+        return under.runner_refused(error)
     under.launches.change(
         launch.id, "runner", {"reused": runner.reused}, execution=runner.execution.name
     )
@@ -90,7 +80,7 @@ def _item(
         return found.id if found else None
 
     def push() -> str:
-        under.launches.change(launch.id, "push_sent", {"image": image})
+        under.sending("push_sent", image=image)
         return client.push(wandb.entity, queue, run_spec, CALL_SECONDS)
 
     item = None
@@ -99,7 +89,7 @@ def _item(
             item = look()
         except CloudError as error:
             raise OutcomeUnknown(
-                f"whether launch {launch.id.hex[:8]} is in queue {queue} already cannot be looked"
+                f"whether launch {launch.short} is in queue {queue} already cannot be looked"
                 f" up: {error}"
             ) from error
     if item is None:
@@ -116,8 +106,13 @@ def _looks(under: Under, wandb: WandbSpec, runner: Runner | None, item: str) -> 
     queue = wandb.queue
     assert queue is not None
 
+    # An agent may give the run another id than ours.
+    runs = [run]
+
     def look_at_item(seconds: float) -> Item:
         found = clouds.wandb.item(wandb.entity, queue, item, seconds)
+        if found.run_id:
+            runs[0] = found.run_id
         return Item(found.state, found.run_id)
 
     def look_at_execution(seconds: float) -> Execution:
@@ -125,7 +120,7 @@ def _looks(under: Under, wandb: WandbSpec, runner: Runner | None, item: str) -> 
         return clouds.cloud_run.execution(runner.execution.name, seconds)
 
     return Looks(
-        jobs=lambda seconds: find_jobs(under, seconds, run),
+        jobs=lambda seconds: find_jobs(under, seconds, runs[0]),
         execution=look_at_execution if runner else None,
         item=look_at_item,
     )
@@ -138,7 +133,7 @@ def _judged(
     known: dict[str, Any] = {
         "queue_item": item,
         "execution": execution or None,
-        "wandb_run": label_value(under.launch.id),
+        "wandb_run": (seen.item.run if seen.item else None) or label_value(under.launch.id),
         "hops": hops(seen, item, execution),
     }
     match seen.ended:
@@ -158,7 +153,9 @@ def _judged(
     if absent:
         known["advice"] = _take_back(under, wandb, item, pace)
         return under.result("no_agent", reason=absent, **known)
-    return under.result("timeout", advice=TIMEOUT_REASONS, reason=under.no_job(seen), **known)
+    taken = seen.item is not None and seen.item.state in ("LEASED", "CLAIMED")
+    reasons = TIMEOUT_REASONS[:2] if taken else TIMEOUT_REASONS
+    return under.result("timeout", advice=reasons, reason=under.no_job(seen), **known)
 
 
 def _take_back(under: Under, wandb: WandbSpec, item: str, pace: Pace) -> Sequence[str]:
@@ -167,9 +164,7 @@ def _take_back(under: Under, wandb: WandbSpec, item: str, pace: Pace) -> Sequenc
     An item that an agent has taken meanwhile stays.
     """
     assert wandb.queue is not None
-    left = (
-        f"item {item} may still be in queue {wandb.queue}: forge cancel {under.launch.id.hex[:8]}"
-    )
+    left = f"item {item} may still be in queue {wandb.queue}: forge cancel {under.launch.short}"
     try:
         found = under.clouds.wandb.item(wandb.entity, wandb.queue, item, TAKE_BACK_SECONDS)
         if found.state != "PENDING":

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from forge_assets.launches.clouds import Clouds
-from forge_assets.launches.directly import SKEW
-from forge_assets.launches.launch_id import LABEL, label_value
+from forge_assets.launches.launch_id import find_by_labels
+from forge_assets.launches.runner import short
 from resources.cloud.errors import NotFound, Refused
 from resources.cloud.vertex import Job
 from resources.errors import Refusal
@@ -14,6 +13,8 @@ from resources.launch_store import Launch, LaunchStore
 
 CALL_SECONDS = 15.0
 POLLS = 20
+TAKEN_BACK = "its queue item was taken back"
+GONE = "its queue item is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +40,24 @@ def cancel(
 
     ``is_held``: whether somebody is launching it this very moment.
     """
-    launch = _named(name, launches)
+    launch = _named(name, launches, clouds.project)
     if launch is not None and is_held(launch):
         raise Refusal(
-            f"launch {launch.id.hex[:8]} is being made by {launch.holder}: wait, or end that process"
+            f"launch {launch.short} is being made by {launch.holder}: wait, or end that process"
         )
-    item = _take_back(launch, clouds, tell) if launch is not None else ""
-    jobs = _jobs(name, launch, clouds)
+    item = take_back(launch, clouds, tell) if launch is not None else ""
+    jobs = _jobs(name, launch, item, clouds, wait, tell)
     if not jobs:
         if launch is None:
-            raise Refusal(f"{name}: no launch has this id or name; the newest: {_newest(launches)}")
+            newest = _newest(launches, clouds.project)
+            raise Refusal(f"{name}: no launch has this id or name; the newest: {newest}")
+        if launch.is_over:
+            said = f"launch {launch.short} came to no job, it is {launch.state}: nothing to cancel"
+            return Cancelled(launch, "", "", said, done=True)
+        said = f"launch {launch.short} has no job" + (f"; {item}" if item else "")
+        if item not in ("", TAKEN_BACK, GONE):
+            return Cancelled(launch, "", "", f"{said}, and its job may come: try again", done=False)
         launches.change(launch.id, "cancelled", state="cancelled", reason="cancelled on request")
-        said = f"launch {launch.id.hex[:8]} has no job" + (f"; {item}" if item else "")
         return Cancelled(launch, "", "", said, done=True)
     ended = [_cancel_job(job, clouds, wait, tell) for job in jobs]
     first = ended[0]
@@ -59,52 +66,79 @@ def cancel(
             launch.id, "cancelled", state="cancelled", job_name=first.name, reason="on request"
         )
     done = all(job.state in ("CANCELLED", "CANCELLING") for job in ended)
-    said = f"job {first.name.rsplit('/', 1)[-1]} in {first.region} is {first.state}"
+    said = f"job {short(first.name)} in {first.region} is {first.state}"
     return Cancelled(launch, first.name, first.state, said, done)
 
 
-def _named(name: str, launches: LaunchStore) -> Launch | None:
-    found = launches.named(name)
+def _named(name: str, launches: LaunchStore, project: str) -> Launch | None:
+    found = launches.named(name, project)
+    if found and all((launch.execution or "").endswith(f"/{short(name)}") for launch in found):
+        raise Refusal(
+            f"{name} is a runner, through which other launches may go: name the launch or its job"
+        )
     if len(found) > 1:
         ids = ", ".join(launch.id.hex[:12] for launch in found)
         raise Refusal(f"{name} names several launches: {ids}; write more of one id")
     return found[0] if found else None
 
 
-def _newest(launches: LaunchStore) -> str:
-    shown = [f"{launch.id.hex[:8]} ({launch.job})" for launch in launches.recent(3)]
+def _newest(launches: LaunchStore, project: str) -> str:
+    shown = [f"{launch.short} ({launch.job})" for launch in launches.recent(3, project)]
     return ", ".join(shown) or "none"
 
 
-def _take_back(launch: Launch, clouds: Clouds, tell: Callable[[str], None]) -> str:
-    """What became of its queue item: an agent may have it already, and then it has a job."""
+def take_back(launch: Launch, clouds: Clouds, tell: Callable[[str], None]) -> str:
+    """What became of its queue item; one that an agent has taken stays, since it becomes a job."""
     wandb = clouds.config.wandb
     if launch.queue_item is None or launch.queue is None or wandb is None:
         return ""
     try:
         item = clouds.wandb.item(wandb.entity, launch.queue, launch.queue_item, CALL_SECONDS)
+        if item.state == "FAILED":
+            return GONE
         if item.state != "PENDING":
             return f"its queue item is {item.state}"
         clouds.wandb.remove(wandb.entity, launch.queue, launch.queue_item, CALL_SECONDS)
     except NotFound:
-        return "its queue item is gone"
+        return GONE
     tell(f"queue item {launch.queue_item} taken back")
-    return "its queue item was taken back"
+    return TAKEN_BACK
 
 
-def _jobs(name: str, launch: Launch | None, clouds: Clouds) -> Sequence[Job]:
+def _jobs(
+    name: str,
+    launch: Launch | None,
+    item: str,
+    clouds: Clouds,
+    wait: Callable[[float], None],
+    tell: Callable[[str], None],
+) -> Sequence[Job]:
     """Every job of the launch; for a name that is none, the job with it, in any watched region."""
-    vertex = clouds.vertex
-    if launch is not None:
-        since: datetime | None = launch.created_at
-        assert since is not None
-        label = label_value(launch.id)
-        return vertex.find(launch.region, LABEL, label, since - SKEW, CALL_SECONDS)
-    if not name.rsplit("/", 1)[-1].isdigit():
+    if launch is None:
+        if not short(name).isdigit():
+            return []
+        return [clouds.vertex.get(name, CALL_SECONDS)] if "/" in name else _anywhere(name, clouds)
+    found = _jobs_of(launch, clouds)
+    if found or item in ("", TAKEN_BACK, GONE):
+        return found
+    tell(f"{item}: waiting for its job")
+    for _ in range(POLLS):
+        wait(1.0)
+        found = _jobs_of(launch, clouds)
+        if found:
+            break
+    return found
+
+
+def _jobs_of(launch: Launch, clouds: Clouds) -> Sequence[Job]:
+    """By its labels, and the one that the store knows by name."""
+    found = find_by_labels(clouds.vertex, launch, CALL_SECONDS, launch.wandb_run)
+    if found or launch.job_name is None:
+        return found
+    try:
+        return [clouds.vertex.get(launch.job_name, CALL_SECONDS)]
+    except NotFound:
         return []
-    if "/locations/" in name:
-        return [vertex.get(name, CALL_SECONDS)]
-    return _anywhere(name, clouds)
 
 
 def _anywhere(number: str, clouds: Clouds) -> Sequence[Job]:
@@ -134,7 +168,7 @@ def _cancel_job(
     """Ask, then look until it says CANCELLED; one that was over before stays as it is."""
     if job.is_over:
         return job
-    tell(f"cancelling job {job.name.rsplit('/', 1)[-1]} in {job.region}, {job.state}")
+    tell(f"cancelling job {short(job.name)} in {job.region}, {job.state}")
     try:
         clouds.vertex.cancel(job.name, CALL_SECONDS)
     except Refused:

@@ -19,6 +19,9 @@ try."""
 
 # The agent prints what an API said behind its own name.
 _PREFIX = re.compile(r"^wandb: (?:ERROR|WARNING) ", re.MULTILINE)
+_LINE_CHARACTERS = 4_000
+_TEXT_CHARACTERS = 400_000
+"""Of a text only its end beyond this: a chained traceback tells its cause last."""
 _FLAGS = re.IGNORECASE | re.MULTILINE
 
 
@@ -64,7 +67,7 @@ def classify(text: str) -> Cause | None:
 
     ``text``: one message, whole: a line, or the lines of a traceback.
     """
-    plain = _PREFIX.sub("", text)
+    plain = _PREFIX.sub("", _bounded(text))
     for entry in entries():
         found = list(entry.regex.finditer(plain))
         if found:
@@ -72,3 +75,15 @@ def classify(text: str) -> Cause | None:
             line = plain[start:].split("\n", 1)[0]
             return Cause(entry, line.strip())
     return None
+
+
+def _bounded(text: str) -> str:
+    """Long lines without their middle: a search takes longer than a line is long."""
+    end = text[-_TEXT_CHARACTERS:]
+    if len(end) <= _LINE_CHARACTERS:
+        return end
+    half = _LINE_CHARACTERS // 2
+    return "\n".join(
+        line if len(line) <= _LINE_CHARACTERS else f"{line[:half]} ... {line[-half:]}"
+        for line in end.split("\n")
+    )

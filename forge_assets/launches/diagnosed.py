@@ -10,6 +10,7 @@ from forge_assets.cloud_config import JobSpec
 from forge_assets.launches.catalogue import classify
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.execution_watch import find_execution
+from forge_assets.launches.launch_id import find_by_labels
 from forge_assets.launches.reason import NOTHING, Reason
 from forge_assets.launches.reasons import execution_reason, job_reason
 from forge_assets.launches.region_advice import HISTORY, where_else
@@ -108,7 +109,11 @@ def diagnose(
 
     Refusal, with where it was looked for, when there is no such thing.
     """
-    full, launch = _in_store(name, launches)
+    full, launch = _in_store(name, launches, clouds.project)
+    if launch is not None and launch.job_name is None:
+        # Its job may have come after the launcher looked for it.
+        jobs = find_by_labels(clouds.vertex, launch, SEARCH_SECONDS, launch.wandb_run)
+        full = jobs[0].name if jobs else full
     if launch is not None and full is None:
         reason = _of_launch(launch)
         return Diagnosed(None, launch, reason, _elsewhere(launch, reason, clouds, launches, now()))
@@ -134,13 +139,13 @@ def _elsewhere(
         launch.region,
         clouds.config.regions,
         now,
-        launches.recent(HISTORY),
+        launches.recent(HISTORY, clouds.project),
     )
 
 
-def _in_store(name: str, launches: LaunchStore) -> tuple[str | None, Launch | None]:
+def _in_store(name: str, launches: LaunchStore, project: str) -> tuple[str | None, Launch | None]:
     """The full name of what a launch knows under ``name``, and the launch that was named."""
-    known = launches.named(name)
+    known = launches.named(name, project)
     last = "/" + name.rsplit("/", 1)[-1]
     for launch in known:
         if launch.job_name and launch.job_name.endswith(last):

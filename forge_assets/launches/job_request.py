@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -83,9 +84,9 @@ def queue_item(
         "scheduling_strategy": _STRATEGIES[spec.scheduling],
     }
     if spec.timeout is not None:
-        run["timeout"] = int(spec.timeout)
+        run["timeout"] = math.ceil(spec.timeout)
     if spec.max_wait is not None:
-        run["max_wait_duration"] = int(spec.max_wait)
+        run["max_wait_duration"] = math.ceil(spec.max_wait)
     if cloud.service_account:
         run["service_account"] = cloud.service_account
     vertex = {
@@ -130,7 +131,7 @@ def _pools(spec: JobSpec, container: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _scheduling(spec: JobSpec) -> dict[str, Any]:
     made: dict[str, Any] = {"strategy": _STRATEGIES[spec.scheduling]}
     if spec.timeout is not None:
-        made["timeout"] = {"seconds": int(spec.timeout)}
+        made["timeout"] = {"seconds": math.ceil(spec.timeout)}
     if spec.max_wait is not None:
-        made["max_wait_duration"] = {"seconds": int(spec.max_wait)}
+        made["max_wait_duration"] = {"seconds": math.ceil(spec.max_wait)}
     return made

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import uuid4
 
 from forge_assets.cloud_config import JobSpec
 from forge_assets.launches import by_queue, directly
+from forge_assets.launches.cancel import TAKEN_BACK, take_back
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.criterion import LaunchPreflight
 from forge_assets.launches.job_request import spec_hash
@@ -15,14 +16,17 @@ from forge_assets.launches.launch_id import LABEL, label_value
 from forge_assets.launches.outcome import LaunchResult
 from forge_assets.launches.preflight import launch_preflight
 from forge_assets.launches.region_advice import HISTORY
-from forge_assets.launches.submit import OutcomeUnknown, Pace
-from forge_assets.launches.verdict import Failed, Under
+from forge_assets.launches.submit import LATE_SECONDS, PAUSE_SECONDS, OutcomeUnknown, Pace
+from forge_assets.launches.verdict import Under
 from resources.cloud.errors import CloudError
 from resources.diagnosis_store import DiagnosisStore
 from resources.errors import Refusal
 from resources.launch_store import Launch, LaunchStore
 from resources.locks import SessionLock
 
+CALL_SECONDS = 10.0
+REMEMBERED = timedelta(days=1)
+"""For so long what an older launch left in the queue is looked for."""
 TAKEN_UP = timedelta(hours=1)
 """A launch that nobody saw the end of goes on with the same command as long as it is this young."""
 
@@ -84,22 +88,33 @@ def launch(order: Order, tools: Tools) -> LaunchResult:
 
 def holder(order: Order, tools: Tools) -> str:
     """Who holds the lease, as far as it is written down."""
-    for found in tools.launches.recent(20):
-        if found.job == order.name and found.project == tools.clouds.project:
+    for found in tools.launches.recent(20, tools.clouds.project):
+        if found.job == order.name:
             return (
-                f"launch {found.id.hex[:8]} by {found.holder} since {found.updated_at:%H:%M:%S} UTC"
+                f"launch {found.short} by {found.holder} since {_utc(found.updated_at)}"
                 " holds the lease; wait for it, or end that process"
             )
     return "another process holds the lease"
 
 
+def _utc(at: datetime | None) -> str:
+    """The database answers in its session's zone."""
+    assert at is not None
+    return f"{at.astimezone(UTC):%H:%M:%S} UTC"
+
+
 def _intent(order: Order, tools: Tools) -> tuple[Launch, bool]:
     """A new launch, written down; or the one that was interrupted, under its own id, and True."""
-    before = tools.launches.unseen(tools.clouds.project, order.name)
-    if before is not None and _goes_on(before, order, tools.now()):
-        tools.tell(f"launch {before.id.hex[:8]} goes on: nobody saw how it ended")
-        tools.launches.change(before.id, "taken_up", state="intended", holder=tools.holder)
-        return before, True
+    since = tools.now() - REMEMBERED
+    unseen = list(tools.launches.unseen(tools.clouds.project, order.name, since))
+    same = next((each for each in unseen if _goes_on(each, order, tools.now())), None)
+    for before in unseen:
+        if before is not same:
+            _replace(before, tools)
+    if same is not None:
+        tools.tell(f"launch {same.short} goes on: nobody saw how it ended")
+        tools.launches.change(same.id, "taken_up", state="intended", holder=tools.holder)
+        return same, True
     made = uuid4()
     intent = Launch(
         id=made,
@@ -117,8 +132,23 @@ def _intent(order: Order, tools: Tools) -> tuple[Launch, bool]:
         },
         holder=tools.holder,
     )
-    tools.tell(f"launch {made.hex[:8]}: {order.name} to {order.region}, {_way(order, tools)}")
+    tools.tell(f"launch {intent.short}: {order.name} to {order.region}, {_way(order, tools)}")
     return tools.launches.begin(intent), False
+
+
+def _replace(before: Launch, tools: Tools) -> None:
+    """What an older launch of the job left in the queue must not run beside the new one."""
+    tools.tell(f"launch {before.short} of {before.created_at:%b %d} was never seen to end")
+    try:
+        left = take_back(before, tools.clouds, tools.tell)
+    except CloudError as error:
+        left = f"its queue item could not be read: {error}"
+    if left == TAKEN_BACK:
+        reason = "replaced by a later launch"
+        tools.launches.change(before.id, "replaced", state="cancelled", reason=reason)
+    else:
+        said = f"{left}; " if left else ""
+        tools.tell(f"  {said}forge cancel {before.short} if it is not to run")
 
 
 def _goes_on(before: Launch, order: Order, now: datetime) -> bool:
@@ -142,19 +172,19 @@ def _outcome(
         tools.diagnoses,
         tools.now,
         lambda: tools.clock() - begun,
+        tools.lease.try_acquire,
+        tools.holder,
     )
     try:
-        image = _checked(order, tools)
-        way = directly.submitted if order.path == "direct" else by_queue.submitted
-        result = way(image, under, tools.clock, tools.pace)
+        result = _reached(under, tools) or _submitted(order, under, tools)
     except OutcomeUnknown as error:
         result = under.result("unknown", reason=str(error))
     except CloudError as error:
         result = under.refused(error)
-    except Failed as failed:
-        result = failed.result
     except Refusal as error:
-        tools.launches.change(intent.id, "refused", state="rejected", reason=str(error))
+        # What an earlier command left in the queue is not gone with this answer.
+        state = "unknown" if goes_on and order.path == "queue" else "rejected"
+        tools.launches.change(intent.id, "refused", state=state, reason=str(error))
         raise
     kept = {
         "state": result.state,
@@ -173,6 +203,34 @@ def _outcome(
     return result
 
 
+def _reached(under: Under, tools: Tools) -> LaunchResult | None:
+    """What a launch that goes on has come to already; a request just sent is given time to show."""
+    if not under.goes_on:
+        return None
+    while True:
+        try:
+            jobs = directly.find_jobs(under, CALL_SECONDS, label_value(under.launch.id))
+        except CloudError as error:
+            raise OutcomeUnknown(
+                f"whether launch {under.launch.short} has a job already cannot be looked up: {error}"
+            ) from error
+        if jobs:
+            return under.found(jobs)
+        sent = tools.launches.last_sent(under.launch.id)
+        age = (tools.now() - sent).total_seconds() if sent else LATE_SECONDS
+        if age >= LATE_SECONDS:
+            return None
+        tools.tell(f"its last request went out {age:.0f} s ago and may still have its effect")
+        tools.wait(max(PAUSE_SECONDS, min(5.0, LATE_SECONDS - age)))
+
+
+def _submitted(order: Order, under: Under, tools: Tools) -> LaunchResult:
+    image = _checked(order, tools)
+    if order.path == "direct":
+        return directly.submitted(image, under, tools.pace)
+    return by_queue.submitted(image, under, tools.clock, tools.pace)
+
+
 def _checked(order: Order, tools: Tools) -> str:
     """The image, by its digest where the registry told it. Refusal for NO-GO."""
     found: LaunchPreflight = launch_preflight(
@@ -181,9 +239,8 @@ def _checked(order: Order, tools: Tools) -> str:
         order.spec,
         order.path,
         order.region,
-        holder=None,
         now=tools.now,
-        history=tools.launches.recent(HISTORY),
+        history=tools.launches.recent(HISTORY, tools.clouds.project),
     )
     for line in found.lines():
         tools.tell(line)

@@ -84,15 +84,6 @@ def report_untold(
     return told
 
 
-def mark_reported(launch: UUID) -> None:
-    """For a run that materializes ``launches`` itself: nobody else is to tell of this submission."""
-    from resources.database import open_engine
-    from resources.launch_store import LaunchStore
-
-    with LaunchStore(open_engine()).telling(launch):
-        pass
-
-
 def metadata_of(result: "LaunchResult") -> Mapping[str, Any]:
     """Of the materialization by a run: the names that the events of a launch have."""
     found = {

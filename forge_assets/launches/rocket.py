@@ -49,7 +49,10 @@ def lines(result: LaunchResult) -> Iterator[str]:
     for name in result.duplicates:
         yield f"One job too many carries the label of this launch: {name}"
         yield f"  forge cancel {name.rsplit('/', 1)[-1]}"
-    yield f"Watch it: {MONITOR}"
+    if result.exit_code:
+        yield f"Why: forge diagnose {result.launch.hex[:8]}"
+    if result.outcome != "rejected":
+        yield f"Watch it: {MONITOR}"
 
 
 def _failure(result: LaunchResult) -> Iterator[str]:
@@ -59,6 +62,9 @@ def _failure(result: LaunchResult) -> Iterator[str]:
         yield from (f"  - {reason}" for reason in result.advice)
     else:
         yield from (f"  {advice}" for advice in result.advice)
+    if result.outcome in ("timeout", "unknown"):
+        yield "The same command goes on with it for an hour; it may still get its job."
+        yield f"  forge cancel {result.launch.hex[:8]} if it is not to run"
     if result.hops:
         yield "Last known:"
         width = max(len(hop.station) for hop in result.hops)

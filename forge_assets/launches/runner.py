@@ -46,7 +46,7 @@ def ensure_runner(
 
     def live() -> Execution | None:
         found = cloud_run.executions(place, now - LONGEST_LIFE, CALL_SECONDS).whole()
-        return next((each for each in found if serves(each, spec.job, queue)), None)
+        return next((each for each in found if serves(each, wandb.entity, queue)), None)
 
     running = live()
     if running is not None:
@@ -63,24 +63,33 @@ def ensure_runner(
     return Runner(started, reused=False)
 
 
-def serves(execution: Execution, job: str, queue: str) -> bool:
-    """Whether an execution lives, is of the runner's job, and takes this queue's items."""
+def serves(execution: Execution, entity: str, queue: str) -> bool:
+    """Whether an execution lives and its agent takes the items of this entity's queue.
+
+    One whose command line names no entity is taken at the queue's word.
+    """
+    entities = options(execution.args, "-e", "--entity")
     return (
-        execution.job == job
-        and execution.state in ("PENDING", "RUNNING")
+        execution.state in ("PENDING", "RUNNING")
         and queue in queues(execution.args)
+        and (not entities or entity in entities)
     )
 
 
 def queues(args: Sequence[str]) -> list[str]:
     """The queues that an agent's command line names: ``-q Q``, ``--queue Q``, ``--queue=Q``."""
-    return list(_queues(args))
+    return options(args, "-q", "--queue")
 
 
-def _queues(args: Sequence[str]) -> Iterator[str]:
+def options(args: Sequence[str], *names: str) -> list[str]:
+    """The values of an option that may be given several times."""
+    return list(_options(args, names))
+
+
+def _options(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
     for position, argument in enumerate(args):
         name, equals, value = argument.partition("=")
-        if name not in ("-q", "--queue"):
+        if name not in names:
             continue
         if equals:
             yield value
@@ -132,29 +141,51 @@ def _prepare(
     pace: Pace,
 ) -> None:
     """Create the job, or update it when it is another one than wanted; wait until it can be run."""
-    try:
-        job = cloud_run.job(name, CALL_SECONDS)
-    except NotFound:
-        if wanted is None:
+
+    def is_there() -> bool:
+        try:
+            cloud_run.job(name, CALL_SECONDS)
+        except NotFound:
+            return False
+        return True
+
+    def is_wanted() -> bool | None:
+        """None when it is not, as a look for an effect tells it."""
+        assert wanted is not None
+        try:
+            job = cloud_run.job(name, CALL_SECONDS)
+        except NotFound:
+            return None
+        return True if job.labels.get(OURS) == wanted["labels"][OURS] else None
+
+    if wanted is None:
+        if not is_there():
             raise Refused(
                 f"there is no Cloud Run job {spec.job} in {place}, and forge.yaml names no"
                 " cloud.runner.image to make it of"
-            ) from None
-        pace.tell(f"creating runner job {spec.job} in {place}")
-        _tolerate_present(lambda: cloud_run.create_job(place, spec.job, wanted, CALL_SECONDS))
-        _await_ready(cloud_run, name, pace)
+            )
         return
-    if wanted is not None and job.labels.get(OURS) != wanted["labels"][OURS]:
-        pace.tell(f"updating runner job {spec.job} in {place}")
-        cloud_run.update_job(name, wanted, CALL_SECONDS)
-        _await_ready(cloud_run, name, pace)
+    if is_wanted():
+        return
+
+    def make() -> bool:
+        if is_there():
+            pace.tell(f"updating runner job {spec.job} in {place}")
+            cloud_run.update_job(name, wanted, CALL_SECONDS)
+        else:
+            pace.tell(f"creating runner job {spec.job} in {place}")
+            _create(cloud_run, place, spec.job, wanted)
+        return True
+
+    once(make, is_wanted, "the runner job's making", pace)
+    _await_ready(cloud_run, name, pace)
 
 
-def _tolerate_present(create: Any) -> None:
-    """Somebody else created it in the meantime: the same job, then."""
+def _create(cloud_run: CloudRun, place: str, job: str, wanted: Mapping[str, Any]) -> None:
     try:
-        create()
+        cloud_run.create_job(place, job, wanted, CALL_SECONDS)
     except Refused as error:
+        # Somebody else created it in the meantime: the same job, then.
         if error.code != "ALREADY_EXISTS":
             raise
 

@@ -12,6 +12,8 @@ ATTEMPTS = 3
 LOOKS = 2
 PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 30.0
+LATE_SECONDS = 20.0
+"""For so long a request that got no answer may still have its effect."""
 
 
 class OutcomeUnknown(Exception):
@@ -29,8 +31,8 @@ class Pace:
 def once(send: Callable[[], T], look: Callable[[], T | None], what: str, pace: Pace) -> T:
     """``send()``, sent again only when ``look()`` has shown twice that it had no effect.
 
-    ``look`` gives what an earlier request made, None for nothing. CloudError when the API refuses, or
-    after the last attempt; OutcomeUnknown when a look fails.
+    ``look`` gives what an earlier request made, None for nothing. CloudError when the API refuses;
+    OutcomeUnknown when a look fails, or after the last attempt.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -42,7 +44,10 @@ def once(send: Callable[[], T], look: Callable[[], T | None], what: str, pace: P
                 pace.tell(f"{what}: it was done; nothing is sent again")
                 return found
             if attempt == ATTEMPTS:
-                raise
+                raise OutcomeUnknown(
+                    f"{what} got no answer that tells, {ATTEMPTS} times, and nothing is seen of it:"
+                    f" {error}"
+                ) from error
             pace.tell(f"{what}: it was not done; attempt {attempt + 1} of {ATTEMPTS}")
     raise AssertionError("unreachable")
 
@@ -51,7 +56,7 @@ def _look_twice(look: Callable[[], T | None], error: CloudError, what: str, pace
     """With a pause before the second look: what was accepted may take a moment to be listed."""
     for number in range(LOOKS):
         if number:
-            pace.wait(min(error.retry_after or PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
+            pace.wait(_pause(error))
         try:
             found = look()
         except CloudError as failed:
@@ -62,3 +67,9 @@ def _look_twice(look: Callable[[], T | None], error: CloudError, what: str, pace
         if found is not None:
             return found
     return None
+
+
+def _pause(error: CloudError) -> float:
+    if isinstance(error, TimedOut):
+        return LATE_SECONDS
+    return min(error.retry_after or PAUSE_SECONDS, LONGEST_PAUSE_SECONDS)

@@ -11,6 +11,7 @@ from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.confirm import Seen
 from forge_assets.launches.outcome import GOOD, OF_STATE, Hop, LaunchResult, Outcome
 from forge_assets.launches.region_advice import HISTORY, where_else
+from forge_assets.launches.submit import OutcomeUnknown
 from resources.cloud.errors import CloudError
 from resources.cloud.vertex import Job
 from resources.diagnosis_store import DiagnosisStore
@@ -23,18 +24,10 @@ REASON_SECONDS = 1.5
 """For the logs of a runner that died: its end is told with or without them."""
 
 
-class Failed(Exception):
-    """A launch that ended before its job could be watched for."""
-
-    def __init__(self, result: LaunchResult) -> None:
-        super().__init__(result.sentence)
-        self.result = result
-
-
 @dataclass(frozen=True, slots=True)
 class Under:
     """The launch that is judged; ``goes_on``: it was begun by an earlier command; ``elapsed``: its
-    seconds until now."""
+    seconds until now; ``holds_lease``: asked before anything is sent."""
 
     launch: Launch
     goes_on: bool
@@ -44,6 +37,18 @@ class Under:
     diagnoses: DiagnosisStore
     now: Callable[[], datetime]
     elapsed: Callable[[], float]
+    holds_lease: Callable[[], bool]
+    holder: str
+
+    def sending(self, kind: str, **detail: Any) -> None:
+        """Note the request that goes out next. OutcomeUnknown when the launch is not ours any more."""
+        mine = self.holds_lease() and self.launches.sending(
+            self.launch.id, self.holder, kind, detail
+        )
+        if not mine:
+            raise OutcomeUnknown(
+                "the lease was lost, the database was away; another launch may have gone on with it"
+            )
 
     def result(self, outcome: Outcome, **known: Any) -> LaunchResult:
         launch = self.launch
@@ -138,7 +143,7 @@ class Under:
             self.launch.region,
             self.clouds.config.regions,
             self.now(),
-            self.launches.recent(HISTORY),
+            self.launches.recent(HISTORY, self.clouds.project),
         )
 
 

@@ -90,7 +90,7 @@ class Rig:
                 self.clock.forward(max(0.0, planned[0] - self.seconds))
                 self._planned.remove(planned)
                 planned[1]()
-        self.clock.forward(end - self.seconds)
+        self.clock.forward(max(0.0, end - self.seconds))
 
     def lease(self) -> SessionLock:
         return SessionLock(self.engine, LockSpace.LAUNCH, "demo/train")
@@ -115,7 +115,7 @@ class Rig:
         return found
 
     def newest(self) -> Launch:
-        return self.launches.recent(1)[0]
+        return self.launches.recent(1, "demo")[0]
 
     def agent_takes(self, seconds: float) -> None:
         """An agent that creates the job of the queue's first item at ``seconds``."""

@@ -1,11 +1,13 @@
+import grpc
 import pytest
 from google.cloud.aiplatform_v1.types import JobState
 
 from forge_assets.launches.cancel import Cancelled, cancel
 from resources.errors import Refusal
 from tests.launches.rig import REGION, Rig
+from tests.wire import faults as wire_faults
 from tests.wire.jobs import Life
-from tests.wire.wandb_queues import NOBODY
+from tests.wire.wandb_queues import NOBODY, ItemLife
 
 
 def cancelled(rig: Rig, name: str, held: bool = False) -> Cancelled:
@@ -67,3 +69,51 @@ def test_a_name_that_nothing_has_is_refused_with_the_newest(direct: Rig, name: s
     result = direct.launch()
     with pytest.raises(Refusal, match=f"no launch has this id or name.*{result.launch.hex[:8]}"):
         cancelled(direct, name)
+
+
+def test_an_item_that_an_agent_has_is_waited_for(queued: Rig) -> None:
+    queued.wandb.queues.life = ItemLife(((0, "PENDING"), (119, "CLAIMED")))
+    result = queued.launch()
+    assert result.outcome == "timeout"
+    queued.agent_takes(queued.seconds + 5)
+    ended = cancelled(queued, result.launch.hex)
+    assert (ended.done, ended.state) == (True, "CANCELLED")
+
+
+def test_an_item_that_an_agent_has_without_a_job_is_not_called_cancelled(queued: Rig) -> None:
+    queued.wandb.queues.life = ItemLife(((0, "PENDING"), (119, "CLAIMED")))
+    result = queued.launch()
+    ended = cancelled(queued, result.launch.hex)
+    assert (ended.done, ended.job) == (False, "")
+    assert "its job may come" in ended.sentence
+    assert queued.kept(result.launch).state == "timeout"
+    assert len(queued.wandb.queues.named("team", "vertex").items) == 1
+
+
+def test_a_job_that_is_known_only_by_its_name_is_cancelled(queued: Rig) -> None:
+    def create() -> None:
+        [item] = queued.wandb.queues.named("team", "vertex").items
+        queued.google.jobs.add(REGION, labels={"wandb-run-id": item.spec["run_id"]})
+
+    queued.at(3.0, create)
+    result = queued.launch()
+    ended = cancelled(queued, result.launch.hex)
+    assert (ended.done, ended.state, ended.job) == (True, "CANCELLED", result.job_name)
+
+
+def test_a_runner_is_no_launch(queued: Rig) -> None:
+    queued.agent_takes(3.0)
+    result = queued.launch()
+    assert result.execution is not None
+    with pytest.raises(Refusal, match="is a runner"):
+        cancelled(queued, result.execution.rsplit("/", 1)[-1])
+    assert queued.google.named("CancelCustomJob") == []
+
+
+def test_a_job_that_ends_while_it_is_cancelled_stays_as_it_ended(direct: Rig) -> None:
+    result = direct.launch()
+    ended = wire_faults.Fault(
+        wire_faults.WireError(grpc.StatusCode.FAILED_PRECONDITION, "The CustomJob has ended.")
+    )
+    direct.google.faults.add(ended, "CancelCustomJob")
+    assert cancelled(direct, result.launch.hex).done is False

@@ -71,7 +71,7 @@ def test_materializing_launches_one_job_and_tells_of_it(
     metadata = told.asset_materialization.metadata
     assert metadata["resource"].value == job.name
     assert metadata["state"].value == "pending"
-    kept = LaunchStore(open_engine()).recent(5)
+    kept = LaunchStore(open_engine()).recent(5, "demo")
     assert [(launch.job_name, launch.reported) for launch in kept] == [(job.name, "pending")]
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -100,7 +101,8 @@ def test_without_configuration_one_sentence_says_what_to_do(user: User, command:
     code, out, errors = user.run(*command)
     assert (code, out) == (2, "")
     assert errors == (
-        "forge: forge.yaml has no section cloud: add `cloud: {project: YOUR-PROJECT}`\n"
+        "forge: forge.yaml has no section cloud: add"
+        " `cloud: {project: YOUR-PROJECT, jobs: {train: {image: YOUR-IMAGE}}}`\n"
     )
 
 
@@ -175,7 +177,7 @@ def test_of_two_at_once_one_wins_and_the_other_says_who(
         if "creating the job" in line:
             break
     code, out, errors = user.run("launch")
-    assert (code, out) == (1, "")
+    assert (code, json.loads(out)["outcome"]) == (1, "refused")
     assert f"pid {first.pid}" in errors
     assert "holds the lease" in errors
     first.communicate(timeout=PATIENCE_SECONDS)
@@ -206,8 +208,6 @@ def test_status_loads_nothing_of_google_or_wandb(user: User) -> None:
 
 
 def _arrived(google: FakeGoogle, call: str) -> None:
-    import time
-
     end = time.monotonic() + PATIENCE_SECONDS
     while not google.named(call):
         assert time.monotonic() < end

@@ -97,6 +97,19 @@ def test_the_same_command_goes_on_with_a_launch_that_nobody_saw(direct: Rig) -> 
     assert len(direct.google.jobs.all(REGION)) == 2
 
 
+def test_a_fault_on_the_way_does_not_end_a_launch_that_may_have_a_job(direct: Rig) -> None:
+    lose_the_answer_and_the_list(direct)
+    first = direct.launch()
+    direct.google.faults.clear()
+    direct.google.faults.add(faults.unavailable(), "ListCustomJobs")
+    second = direct.launch()
+    assert (second.launch, second.outcome) == (first.launch, "unknown")
+    direct.google.faults.clear()
+    third = direct.launch()
+    assert (third.launch, third.outcome) == (first.launch, "pending")
+    assert len(direct.google.jobs.all(REGION)) == 1
+
+
 def test_a_launch_of_hours_ago_is_not_gone_on_with(direct: Rig) -> None:
     lose_the_answer_and_the_list(direct)
     first = direct.launch()
@@ -157,7 +170,8 @@ def test_a_foreign_job_of_a_moment_ago_is_never_ours(direct: Rig) -> None:
     direct.google.faults.clear()
     direct.google.faults.add(faults.unavailable(), "CreateCustomJob")
     result = direct.launch()
-    assert (result.outcome, result.job_name) == ("rejected", None)
+    # Three times without an answer that tells: it may come, and the same command goes on.
+    assert (result.outcome, result.job_name) == ("unknown", None)
     assert len(direct.google.named("CreateCustomJob")) == 4
 
 

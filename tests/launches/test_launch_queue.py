@@ -4,6 +4,8 @@ import pytest
 from google.cloud.aiplatform_v1.types import JobState
 
 from forge_assets.launches.launch_id import LABEL, VARIABLE
+from forge_assets.launches.outcome import LaunchResult
+from resources.errors import Refusal
 from tests.launches.conftest import MakeRig
 from tests.launches.rig import QUEUE, REGION, RUNNER, Rig
 from tests.wire import faults
@@ -86,8 +88,8 @@ def test_a_runner_that_dies_without_a_word_is_reported_with_its_exit_code(queued
     queued.google.runs.life = ExecutionLife(ends=8.0, exit_code=2)
     result = queued.launch()
     assert result.outcome == "runner_failed"
-    assert "2" in result.reason
-    assert any("forge diagnose" in advice or advice for advice in result.advice)
+    assert "exit(2)" in result.reason or "exit code 2" in result.reason, result.reason
+    assert result.advice
 
 
 def test_the_last_deed_of_a_runner_may_be_the_job(queued: Rig) -> None:
@@ -256,3 +258,105 @@ def test_direct_goes_past_the_queue(queued: Rig) -> None:
     assert (result.path, result.submitted) == ("direct", True)
     assert queued.wandb.named("pushToRunQueueByName") == []
     assert RUNNER not in queued.google.runs._jobs
+
+
+def timed_out(rig: Rig) -> LaunchResult:
+    rig.wandb.queues.life = NOBODY
+    result = rig.launch()
+    assert result.outcome == "timeout"
+    return result
+
+
+def items(rig: Rig) -> list[str]:
+    return [item.id for item in rig.wandb.queues.named("team", "vertex").items]
+
+
+@pytest.mark.parametrize("call", ["ListCustomJobs", "ListExecutions"])
+def test_a_fault_on_the_way_does_not_end_a_launch_whose_item_waits(queued: Rig, call: str) -> None:
+    first = timed_out(queued)
+    queued.google.runs._records.clear()
+    queued.google.faults.add(faults.unavailable(), call)
+    second = queued.launch()
+    assert (second.launch, second.outcome) == (first.launch, "unknown")
+    queued.google.faults.clear()
+    queued.agent_takes(queued.seconds + 3)
+    third = queued.launch()
+    assert (third.launch, third.submitted) == (first.launch, True)
+    assert len(items(queued)) == 1
+
+
+def test_a_no_go_does_not_end_a_launch_whose_item_waits(queued: Rig) -> None:
+    first = timed_out(queued)
+    queued.wandb.faults.add(status(503), "GetRunQueueMetadata")
+    with pytest.raises(Refusal):
+        queued.launch()
+    assert queued.kept(first.launch).state == "unknown"
+
+
+def test_an_edited_job_takes_the_old_item_back(queued: Rig, make_rig: MakeRig) -> None:
+    first = timed_out(queued)
+    job = {"image": "us-docker.pkg.dev/demo/r/train:v2"}
+    edited = make_rig({**QUEUE, "jobs": {"train": job}})
+    edited.agent_takes(3.0)
+    second = edited.launch()
+    assert second.launch != first.launch
+    assert queued.kept(first.launch).state == "cancelled"
+    [item] = queued.wandb.queues.named("team", "vertex").items
+    assert item.spec["run_id"] == second.launch.hex
+
+
+def test_an_old_item_that_an_agent_has_is_named_with_its_cancel(
+    queued: Rig, make_rig: MakeRig
+) -> None:
+    queued.wandb.queues.life = ItemLife(((0, "PENDING"), (100, "CLAIMED")))
+    first = queued.launch()
+    assert first.outcome == "timeout"
+    edited = make_rig({**QUEUE, "jobs": {"train": {"image": "us-docker.pkg.dev/demo/r/t:v2"}}})
+    edited.launch()
+    assert any(f"forge cancel {first.launch.hex[:8]}" in line for line in edited.told)
+    assert queued.kept(first.launch).state == "timeout"
+
+
+def test_a_runner_of_another_entitys_queue_is_not_used(queued: Rig) -> None:
+    other = queued.start_runner("-q", "vertex", "-e", "other")
+    queued.agent_takes(3.0)
+    assert queued.launch().execution != other
+
+
+def test_an_agent_that_fell_silent_takes_nothing(make_rig: MakeRig) -> None:
+    rig = make_rig({name: value for name, value in QUEUE.items() if name != "runner"})
+    rig.wandb.queues.add_agent("team", ["vertex"])
+    rig.wandb.queues.life = NOBODY
+    rig.at(110, lambda: rig.clock.forward(400))
+    assert rig.launch().outcome == "no_agent"
+
+
+def test_a_job_without_our_label_is_found_by_its_run(queued: Rig) -> None:
+    def create() -> None:
+        [item] = queued.wandb.queues.named("team", "vertex").items
+        queued.google.jobs.add(REGION, labels={"wandb-run-id": item.spec["run_id"]})
+
+    queued.at(3.0, create)
+    assert queued.launch().submitted
+
+
+def test_a_runner_job_that_cannot_be_run_is_told(queued: Rig) -> None:
+    from google.cloud.run_v2.types import Condition
+
+    def break_it() -> None:
+        job = queued.google.runs._jobs[RUNNER]
+        job.terminal_condition = Condition(
+            type_="Ready", state=Condition.State.CONDITION_FAILED, message="no such image"
+        )
+
+    add = queued.google.runs.add_job
+
+    def add_broken(name: str, job: object = None) -> None:
+        add(name, job)  # type: ignore[arg-type]
+        break_it()
+
+    queued.google.runs.add_job = add_broken  # type: ignore[method-assign]
+    result = queued.launch()
+    assert (result.outcome, result.exit_code) == ("runner_failed", 1)
+    assert "no such image" in result.reason
+    assert items(queued) == []

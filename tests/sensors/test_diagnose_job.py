@@ -10,7 +10,7 @@ from forge_assets.cloud_config import CloudConfig
 from forge_assets.launches import diagnose_job
 from forge_assets.launches.diagnose_job import build_diagnose_job, diagnosis_request
 from forge_assets.launches.outcome import LaunchResult
-from forge_assets.launches.reporting import mark_reported, metadata_of
+from forge_assets.launches.reporting import metadata_of
 from forge_assets.project import load_project
 from tests.sensors.rig import CONFIG, REGION, RUNNER, Rig, life
 from tests.wire import faults
@@ -81,15 +81,6 @@ def test_what_passes_by_itself_is_tried_again_and_what_does_not_is_one_sentence(
     failed = run(diagnosis_request(job, REGION, "job"))
     assert not failed.success
     assert "Permission" in str(failed.failure_data_for_node("diagnose").user_failure_data)
-
-
-def test_a_run_that_materializes_marks_what_it_told(rig: Rig) -> None:
-    launch = rig.begun("running", job_name=f"projects/1/locations/{REGION}/customJobs/1")
-    mark_reported(launch.id)
-    assert rig.kept(launch.id).reported == "running"
-    assert rig.report(launch.id) == 0
-    mark_reported(launch.id)
-    assert [event.kind for event in rig.store.events(launch.id)].count("reported") == 1
 
 
 def test_a_run_and_a_report_give_the_same_names(rig: Rig) -> None:

@@ -171,7 +171,7 @@ def test_a_job_of_another_database_is_observed_and_not_adopted(rig: Rig) -> None
     seen = [(told.kind, told.metadata["job_state"]) for told in rig.told()]
     assert seen == [("observed", "FAILED")]
     assert rig.told()[0].metadata["launch"].replace("-", "") == stranger
-    assert rig.store.recent(5) == []
+    assert rig.store.recent(5, "demo") == []
 
 
 def test_a_second_job_of_a_launch_is_a_warning(rig: Rig) -> None:

@@ -94,19 +94,48 @@ def test_what_dagster_was_not_told_is_told_once_or_again_after_an_error(
 
 
 def test_only_a_launch_whose_job_nobody_saw_is_unseen(launches: LaunchStore) -> None:
-    assert launches.unseen("demo", "train") is None
+    assert launches.unseen("demo", "train", LONG_AGO) == []
     first = begun(launches)
-    assert launches.unseen("demo", "train") == first
-    assert launches.unseen("demo", "other") is None
-    assert launches.unseen("elsewhere", "train") is None
+    # A later launch that came to nothing does not hide it.
+    begun(launches, "rejected")
+    assert launches.unseen("demo", "train", LONG_AGO) == [first]
+    assert launches.unseen("demo", "other", LONG_AGO) == []
+    assert launches.unseen("elsewhere", "train", LONG_AGO) == []
+    assert launches.unseen("demo", "train", datetime.now(UTC) + timedelta(hours=1)) == []
     launches.change(first.id, "found", state="queued")
-    assert launches.unseen("demo", "train") is None
+    assert launches.unseen("demo", "train", LONG_AGO) == []
     assert [launch.id for launch in launches.watched("demo", LONG_AGO)] == [first.id]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert launches.watched("demo", tomorrow) == []
     launches.change(first.id, "ended", state="succeeded")
     assert launches.watched("demo", LONG_AGO) == []
-    assert [launch.id for launch in launches.recent(5)] == [first.id]
+    assert [launch.id for launch in launches.recent(1, "elsewhere")] == []
+
+
+def test_a_request_is_noted_only_for_the_one_who_holds_the_launch(launches: LaunchStore) -> None:
+    launch = launches.begin(
+        Launch(uuid4(), "intended", "direct", "train", "demo", "us-central1", holder="ada")
+    )
+    assert launches.last_sent(launch.id) is None
+    assert launches.sending(launch.id, "ada", "create_sent", {"image": "a"})
+    sent = launches.last_sent(launch.id)
+    assert sent is not None
+    assert launch.created_at is not None
+    assert sent >= launch.created_at
+    launches.change(launch.id, "taken_up", state="intended", holder="bob")
+    assert not launches.sending(launch.id, "ada", "create_sent")
+    launches.change(launch.id, "found", state="running")
+    assert not launches.sending(launch.id, "bob", "create_sent")
+    kinds = [event.kind for event in launches.events(launch.id)]
+    assert kinds.count("create_sent") == 1
+
+
+def test_a_launch_is_found_by_the_name_that_people_see(launches: LaunchStore) -> None:
+    launch = begun(launches)
+    shown = f"train-{launch.id.hex[:8]}"
+    assert [found.id for found in launches.named(shown, "demo")] == [launch.id]
+    assert launches.named(f"other-{launch.id.hex[:8]}", "demo") == []
+    assert launches.named(shown, "elsewhere") == []
 
 
 def test_a_state_that_nobody_knows_is_refused(launches: LaunchStore) -> None:
