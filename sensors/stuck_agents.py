@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 INTERVAL_SECONDS = 300
 STUCK_AFTER = timedelta(minutes=15)
 """Busy this long after the end of its last job."""
-ALIVE_WITHIN = timedelta(minutes=10)
-"""Of an agent's last heartbeat: W&B keeps the status of one that died."""
 WANDB_SECONDS = 5.0
 JOBS_SECONDS = 10.0
 
@@ -73,7 +71,7 @@ def stuck_agents(
     jobs: Iterable["Job"],
     now: datetime,
 ) -> Sequence[StuckAgent]:
-    """Agents that are busy though every job that their queues led to is over for STUCK_AFTER.
+    """Of busy ``agents`` those every job of whose queues is over for STUCK_AFTER.
 
     ``items``: by queue; ``jobs``: of every region, whole. Which of a queue's agents took an item W&B
     does not tell: a job that is not over excuses all of them, and so does an item on its way.
@@ -81,8 +79,6 @@ def stuck_agents(
     by_run = {job.labels[RUN_LABEL]: job for job in jobs if RUN_LABEL in job.labels}
     found = []
     for agent in agents:
-        if agent.status != "RUNNING" or not _is_alive(agent, now):
-            continue
         taken = [item for queue in agent.queues for item in items.get(queue, ())]
         led_to = [by_run[item.run_id] for item in taken if item.run_id in by_run]
         if not led_to or any(item.state == "LEASED" for item in taken):
@@ -120,10 +116,6 @@ def alert(stuck: StuckAgent) -> dg.AssetObservation:
         wandb_run=stuck.job.labels[RUN_LABEL],
         minutes=round(stuck.minutes, 1),
     )
-
-
-def _is_alive(agent: "Agent", now: datetime) -> bool:
-    return agent.heartbeat is None or agent.heartbeat >= now - ALIVE_WITHIN
 
 
 def _suspects(cursor: str | None) -> Suspects:
@@ -171,7 +163,7 @@ def look(tick: Tick) -> Sequence[StuckAgent]:
     agents = [
         agent
         for agent in client.agents(wandb.entity, WANDB_SECONDS)
-        if agent.status == "RUNNING" and _is_alive(agent, tick.now)
+        if agent.status == "RUNNING" and agent.lives(tick.now)
     ]
     # Almost always: then nothing else is asked.
     if not agents:

@@ -15,6 +15,7 @@ import dagster as dg
 
 from forge_assets.cloud_config import CloudConfig
 from forge_assets.launches.reporting import WATCHED, observe_once, report_untold
+from resources.cloud.ask_all import in_background
 from resources.cloud.regions import utc_now
 from resources.database_errors import database_errors, database_sentence
 from resources.errors import ConfigurationError
@@ -61,7 +62,9 @@ class TickTools:
         with self._lock:
             if self._opening is None or self._is_stale(self._opening):
                 self._opened_at = self._clock()
-                self._opening = _in_background(lambda: open_clouds(self.config, self._environment))
+                self._opening = in_background(
+                    lambda: open_clouds(self.config, self._environment), "open the clouds"
+                )
             opening = self._opening
         try:
             return opening.result(OPEN_SECONDS)
@@ -74,20 +77,6 @@ class TickTools:
     def _is_stale(self, opening: "Future[Clouds]") -> bool:
         failed = opening.done() and opening.exception() is not None
         return failed and self._clock() - self._opened_at >= ASK_AGAIN_SECONDS
-
-
-def _in_background(work: "Callable[[], Clouds]") -> "Future[Clouds]":
-    """Not an executor: at the end of the program it would wait for a thread that hangs."""
-    answer: Future[Clouds] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="open the clouds", daemon=True).start()
-    return answer
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from forge_assets.cloud_config import WandbSpec
@@ -19,8 +18,6 @@ from resources.cloud.errors import CloudError, NotFound
 
 CALL_SECONDS = 10.0
 TAKE_BACK_SECONDS = 3.0
-SILENCE = timedelta(minutes=5)
-"""After which an agent is taken for dead: W&B goes on to call it POLLING."""
 
 
 def submitted(
@@ -188,9 +185,7 @@ def _nobody(under: Under, wandb: WandbSpec, seen: Seen) -> str:
         agents = under.clouds.wandb.agents(wandb.entity, CALL_SECONDS)
     except CloudError:
         return ""
-    oldest = under.now() - SILENCE
-    for agent in agents:
-        heard = agent.heartbeat is None or agent.heartbeat >= oldest
-        if wandb.queue in agent.queues and agent.status != "KILLED" and heard:
-            return ""
+    assert wandb.queue is not None
+    if any(agent.polls(wandb.queue) and agent.lives(under.now()) for agent in agents):
+        return ""
     return f"no agent polls queue {wandb.queue}"

@@ -1,7 +1,7 @@
 """One line of a launch's preflight, and all of them together."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 State = Literal["ok", "warning", "no", "unknown", "not_applicable"]
 
@@ -29,15 +29,6 @@ class Criterion:
     @property
     def told(self) -> str:
         return f"not known: {self.detail}" if self.state == "unknown" else self.detail
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "state": self.state,
-            "stops": self.stops,
-            "detail": self.detail,
-            "fix": self.fix,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +70,3 @@ class LaunchPreflight:
         names = ", ".join(one.name for one in self.refusals)
         answer = "GO" if self.go else "NO-GO"
         return [*found, f"{answer} for {self.job}" + (f": {names}" if names else "")]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "job": self.job,
-            "go": self.go,
-            "image": self.image,
-            "criteria": [one.as_json() for one in self.criteria],
-        }

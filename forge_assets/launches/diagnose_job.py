@@ -64,11 +64,11 @@ def build_diagnose_job(project: Project) -> dg.JobDefinition:
             engine = open_engine()
             kind: Kind = "job" if config.kind == "job" else "execution"
             reason = diagnose(clouds, DiagnosisStore(engine), config.resource, kind, utc_now())
-            if _lacks_the_log(reason) and context.retry_number < RETRIES:
+            if not (reason.is_found or reason.is_read) and context.retry_number < RETRIES:
                 context.log.warning(f"{config.resource}: {reason.logs}")
                 raise dg.RetryRequested(RETRIES, RETRY_SECONDS)
             context.log.info(f"{config.resource}: {reason.text}")
-            ended = keep(LaunchStore(engine), config.resource, reason)
+            ended = keep(LaunchStore(engine), clouds.project, config.resource, reason)
             context.log_event(diagnosis_event(config, reason, ended))
 
     @dg.job(
@@ -107,17 +107,13 @@ def diagnose(
     return execution_reason(clouds, diagnoses, execution, REASON_SECONDS, now)
 
 
-def keep(store: "LaunchStore", resource: str, reason: "Reason") -> Sequence["Launch"]:
+def keep(store: "LaunchStore", project: str, resource: str, reason: "Reason") -> Sequence["Launch"]:
     """The reason, with the launches that ended by it; these."""
-    ended = [launch for launch in store.named(resource) if _ended_by(launch, resource)]
+    ended = [launch for launch in store.named(resource, project) if _ended_by(launch, resource)]
     for launch in ended:
         told = reason.text if reason.is_found else launch.reason
         store.change(launch.id, "diagnosed", reason.as_json(), reason=told)
     return ended
-
-
-def _lacks_the_log(reason: "Reason") -> bool:
-    return not reason.is_found and reason.logs.startswith("not read")
 
 
 def _ended_by(launch: "Launch", resource: str) -> bool:

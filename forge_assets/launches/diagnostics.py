@@ -14,6 +14,7 @@ from forge_assets.launches.execution_watch import (
     ExecutionWatch,
     find_execution,
 )
+from forge_assets.launches.kept_diagnoses import open_diagnoses
 from forge_assets.launches.log_reader import LogRead, LogReader
 from forge_assets.launches.reasons import CONTEXT_LINES, execution_reason, log_reason
 from resources.cloud.cloud_run import Execution
@@ -21,12 +22,9 @@ from resources.cloud.connections import CLOUD_RUN, LOGGING
 from resources.cloud.credentials import ENDPOINTS, access
 from resources.cloud.errors import CloudError
 from resources.cloud.regions import utc_now
-from resources.diagnosis_store import DiagnosisStore
-from resources.errors import ForgeError
 
 _BUDGET_PATIENCE_SECONDS = 65.0
 """The budget of reads is one of a minute."""
-_UNREAD = "not read"
 
 
 def parse_runner_logs_for_errors(
@@ -76,24 +74,12 @@ def fetch_detailed_error_context(
     if execution.state == "FAILED" and context_lines == CONTEXT_LINES:
         # Kept for ever, and so read once.
         reason = execution_reason(clouds, diagnoses, execution, LOG_SECONDS, utc_now())
-        if not reason.logs.startswith(_UNREAD):
+        if reason.context or reason.is_read:
             return list(reason.context)
     log = patient_read(LogReader(clouds.logs, diagnoses), execution, utc_now, time.sleep)
     if not log.entries and log.said:
         return [f"the log of {execution_name} was {log.note}"]
     return list(log_reason(log.entries, context_lines=max(1, context_lines)).context)
-
-
-def open_diagnoses() -> DiagnosisStore | None:
-    """None where no database can be reached: then nothing is kept, and no budget is shared."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from resources.database import open_engine
-
-    try:
-        return DiagnosisStore(open_engine())
-    except (ForgeError, SQLAlchemyError, OSError):
-        return None
 
 
 def patient_read(

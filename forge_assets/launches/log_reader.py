@@ -43,10 +43,19 @@ class LogRead:
     is_cut: bool = False
 
     @property
+    def is_read(self) -> bool:
+        """At least in part."""
+        return bool(self.entries) or not self.said
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.said or self.is_cut)
+
+    @property
     def note(self) -> str:
         """How much was read, "" for all of it."""
         if self.said:
-            got = f"only the newest {len(self.entries)} lines" if self.entries else "not read"
+            got = f"only the newest {len(self.entries)} lines" if self.is_read else "not read"
             return f"{got}: {self.said}"
         if self.is_cut:
             return f"only the newest {len(self.entries)} lines"

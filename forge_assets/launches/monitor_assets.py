@@ -37,15 +37,13 @@ def build_monitor_assets(project: Project) -> list[dg.AssetsDefinition]:
     def monitor(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         from forge_assets.interactions.assets import one_sentence
         from forge_assets.launches.clouds import open_clouds
+        from forge_assets.launches.kept_diagnoses import open_diagnoses
         from forge_assets.launches.monitor.monitor import Monitor
 
         selected = {key.path[1] for key in context.selected_asset_keys}
         with one_sentence():
             clouds = open_clouds(project.config.cloud)
-            from resources.database import open_engine
-            from resources.diagnosis_store import DiagnosisStore
-
-            snapshot = Monitor(clouds, DiagnosisStore(open_engine())).read(selected)
+            snapshot = Monitor(clouds, open_diagnoses(context.log.warning)).read(selected)
             if not snapshot.complete:
                 context.log.warning(visible(snapshot.unread_sentence()))
             for table in snapshot.tables:
@@ -69,6 +67,7 @@ def metadata_of(table: Table, now: datetime) -> dict[str, Any]:
         "region_states": _table(regions, ["region", "state", "age", "said"]),
         "row_count": len(table.rows),
         "found": table.found,
+        "found_more": table.more,
         "complete": table.complete,
     }
     lines = [line for row in table.rows for line in error_lines(row, with_log=True)]

@@ -35,18 +35,17 @@ def launch_preflight(
     job: JobSpec,
     path: Path,
     region: str,
-    holder: str | None,
     seconds: float = SECONDS,
     now: Callable[[], datetime] = utc_now,
     history: Sequence[Launch] = (),
 ) -> LaunchPreflight:
-    """``holder``: who launches the same job now. ``history``: recent launches, for region advice.
+    """``history``: recent launches, for region advice.
 
     It ends after ``seconds``, apart from the time that the clients take to load.
     """
     began = now()
     found = ask_all(_questions(clouds, job, path, region, began), seconds)
-    criteria = [*config_criteria(clouds.config, name, job, path, region, holder)]
+    criteria = [*config_criteria(clouds.config, name, job, path, region)]
     bucket = found.get("staging bucket")
     criteria.append(staging_bucket(bucket, clouds.config, path, clouds.project, region))
     asked = [found[key] for key in ("jobs", "runner job") if key in found]

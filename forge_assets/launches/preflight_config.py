@@ -14,21 +14,14 @@ LONGEST_FLEX_START_SECONDS = 7 * 24 * 3600.0
 
 
 def config_criteria(
-    config: CloudConfig, name: str, job: JobSpec, path: Path, region: str, holder: str | None
+    config: CloudConfig, name: str, job: JobSpec, path: Path, region: str
 ) -> Sequence[Criterion]:
-    """``holder``: who launches the same job now."""
+    """The first holds of whoever looks: who does not get the lease does not come this far."""
     return (
-        _active(name, holder),
+        Criterion("active launch", "ok", "this launch holds the lease"),
         _machine(name, job, region),
         _scheduling(config, name, job, path),
     )
-
-
-def _active(name: str, holder: str | None) -> Criterion:
-    what = "active launch"
-    if holder is None:
-        return Criterion(what, "ok", f"nobody else launches {name}")
-    return Criterion(what, "no", f"{name} is being launched by {holder}", "wait until it is over")
 
 
 def _machine(name: str, job: JobSpec, region: str) -> Criterion:

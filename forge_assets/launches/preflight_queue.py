@@ -1,16 +1,13 @@
 """What of a launch's preflight W&B tells: the queue, and the agents that poll it. Pure."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from forge_assets.cloud_config import WandbSpec
 from forge_assets.launches.criterion import Criterion
-from resources.cloud.errors import CloudError, Denied, NotFound
+from resources.cloud.errors import CloudError, Denied, NotFound, Refused
 from resources.cloud.wandb_types import Agent, Queue
 from resources.errors import ConfigurationError
-
-FRESH = timedelta(minutes=5)
-"""An agent polls every few seconds, and its status stays when it dies."""
 
 
 def no_queue() -> Criterion:
@@ -32,7 +29,8 @@ def queue(answer: Queue | CloudError | ConfigurationError, spec: WandbSpec) -> C
             f"create queue {spec.queue} of {spec.entity} in W&B Launch, or correct cloud.wandb.queue "
             "and cloud.wandb.entity in forge.yaml"
         )
-        return Criterion(what, "no", str(answer), fix)
+        said = f"W&B knows no queue {spec.entity}/{spec.queue}, or the key may not see it"
+        return Criterion(what, "no", said, fix)
     return _unanswered(what, answer)
 
 
@@ -46,8 +44,9 @@ def agents(
     what = "agent"
     if isinstance(answer, CloudError | ConfigurationError):
         return _unanswered(what, answer)
-    names = {spec.queue, found.id if isinstance(found, Queue) else spec.queue}
-    polling = [agent for agent in answer if names & set(agent.queues) and _lives(agent, now)]
+    assert spec.queue is not None
+    queue_id = found.id if isinstance(found, Queue) else ""
+    polling = [a for a in answer if a.polls(spec.queue, queue_id) and a.lives(now)]
     if polling:
         listed = ", ".join(f"{agent.name} ({agent.status})" for agent in polling[:3])
         return Criterion(what, "ok", f"{spec.queue} is polled by {listed}")
@@ -58,11 +57,6 @@ def agents(
     return Criterion(what, "no", f"no living agent polls {spec.queue}", fix)
 
 
-def _lives(agent: Agent, now: datetime) -> bool:
-    fresh = agent.heartbeat is None or now - agent.heartbeat <= FRESH
-    return fresh and agent.status != "KILLED"
-
-
 def _unanswered(what: str, error: CloudError | ConfigurationError) -> Criterion:
     if isinstance(error, ConfigurationError):
         # Its sentence ends with the fix.
@@ -70,4 +64,6 @@ def _unanswered(what: str, error: CloudError | ConfigurationError) -> Criterion:
     if isinstance(error, Denied):
         fix = "set WANDB_API_KEY to a key of a member of cloud.wandb.entity"
         return Criterion(what, "no", str(error), fix)
-    return Criterion(what, "unknown", str(error))
+    # A server that does not know what we ask for may still take what we push.
+    silent = isinstance(error, NotFound | Refused)
+    return Criterion(what, "unknown", str(error), needed=not silent)

@@ -17,7 +17,9 @@ class Reason:
     "audit log" or "nothing". ``text``: one sentence or line, in the API's own words where it has any.
 
     ``context``: lines of the log around the cause, its last ones when it tells none. ``logs``: how
-    much of the log was read, "" for all or when none was asked for.
+    much of the log was read, "" for all or when none was asked for; ``is_read``: False when the log,
+    or what else was asked for, could not be read at all, so that a later look may tell more.
+    ``own_advice``: of whoever told it, in place of the catalogue's.
     """
 
     source: str
@@ -25,10 +27,12 @@ class Reason:
     cause: Cause | None = None
     context: tuple[str, ...] = ()
     logs: str = ""
+    is_read: bool = True
+    own_advice: str = ""
 
     @property
     def advice(self) -> str:
-        return self.cause.entry.advice if self.cause else ""
+        return self.own_advice or (self.cause.entry.advice if self.cause else "")
 
     @property
     def is_found(self) -> bool:
@@ -45,14 +49,24 @@ class Reason:
             "cause": {"id": cause.entry.id, "line": cause.line} if cause else None,
             "context": list(self.context),
             "logs": self.logs,
+            "is_read": self.is_read,
+            "own_advice": self.own_advice,
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Reason":
         told = content["cause"]
         cause = known_cause(told["id"], told["line"]) if told else None
-        context = tuple(content["context"])
-        return cls(content["source"], content["text"], cause, context, content["logs"])
+        return cls(
+            content["source"],
+            content["text"],
+            cause,
+            tuple(content["context"]),
+            content["logs"],
+            # Kept ones may be older than these.
+            content.get("is_read", True),
+            content.get("own_advice", ""),
+        )
 
 
 def known_cause(entry_id: str, line: str) -> Cause | None:

@@ -23,6 +23,7 @@ from forge_assets.launches.reason import (
     Reason,
     known_cause,
 )
+from forge_assets.launches.runner_report import read_report
 from forge_assets.launches.structured import (
     FailedTask,
     build_reason,
@@ -73,7 +74,7 @@ def execution_reason(
         failed = failed_task(clouds.cloud_run, execution, seconds)
         structured += [failed.reason] if failed.reason else []
     if not with_logs:
-        return _with_note(_most_telling(structured, execution.state), failed.said)
+        return _less(_most_telling(structured, execution.state), failed.said)
     reader = LogReader(clouds.logs, diagnoses)
 
     def read(at_most: int) -> LogRead:
@@ -83,10 +84,13 @@ def execution_reason(
     from_log = log_reason(log.entries, execution.ended if failed.is_killed else None)
     reported = runner_report_reason(log.entries)
     found = _most_telling([*structured, reported, from_log], execution.state)
-    found = replace(found, context=from_log.context, logs=log.note)
+    context = from_log.context
+    if reported.context and not (context and log.is_whole):
+        context = reported.context
+    found = replace(found, context=context, logs=log.note, is_read=log.is_read)
     if not failed.said:
         _keep(diagnoses, execution, found, log, now)
-    return _with_note(found, failed.said)
+    return _less(found, failed.said)
 
 
 def job_reason(
@@ -121,7 +125,7 @@ def job_reason(
         told.append(_of_silence(job, told[0]))
     from_log = log_reason(log.entries)
     found = _most_telling([*told, from_log], job.state)
-    found = replace(found, context=from_log.context, logs=log.note)
+    found = replace(found, context=from_log.context, logs=log.note, is_read=log.is_read)
     _keep(diagnoses, job, found, log, now)
     return found
 
@@ -149,14 +153,17 @@ def log_reason(
 
 
 def runner_report_reason(log: Sequence[LogEntry]) -> Reason:
-    """What the runner's own report calls fatal."""
-    from forge_assets.launches.runner_report import read_report
-
+    """What the runner's own report calls fatal, with the agent's last lines."""
     fatal = read_report(log).fatal
     if fatal is None:
         return Reason(NOTHING, "")
+    known = known_cause(fatal.id, fatal.line)
     return Reason(
-        RUNNER_REPORT, fatal.line, known_cause(fatal.id, fatal.line) or classify(fatal.line)
+        RUNNER_REPORT,
+        fatal.line,
+        known or classify(fatal.line),
+        tuple(fatal.tail),
+        own_advice="" if known else fatal.advice,
     )
 
 
@@ -214,7 +221,8 @@ def _keep(
             diagnoses.keep_diagnosis(resource.name, found.as_json())
 
 
-def _with_note(reason: Reason, said: str) -> Reason:
+def _less(reason: Reason, said: str) -> Reason:
+    """``said``: what could not be read beside the log, "" for nothing."""
     if not said:
         return reason
-    return replace(reason, logs="; ".join(filter(None, [reason.logs, said])))
+    return replace(reason, logs="; ".join(filter(None, [reason.logs, said])), is_read=False)

@@ -21,11 +21,6 @@ _RUNS = (
     re.compile(r"\brunner completed (\d+) runs?\b", re.IGNORECASE),
 )
 _COMPLETED = _RUNS[1]
-_LIFETIME = re.compile(
-    r"\blifetime:?\s*(?=\d)(?:(\d+)\s*d\s*)?(?:(\d+)\s*h\s*)?(?:(\d+)\s*m(?:in)?\s*)?"
-    r"(?:(\d+)(?:\.\d+)?\s*s?)?(?![:.\w])",
-    re.IGNORECASE,
-)
 _RECEIVED = re.compile(r"\breceived job:?\s*(\S*)\s*$", re.IGNORECASE)
 _ITEM = re.compile(r"'runQueueItemId': '([^']+)'")
 _RUNNING = re.compile(r"\brunning (\d+) out of a maximum\b", re.IGNORECASE)
@@ -34,31 +29,30 @@ _FATAL = re.compile(r"^[^A-Za-z]*(?:ERROR\W+)?FATAL\b")
 _FATAL_IN_ANY_CASE = re.compile(_FATAL.pattern, re.IGNORECASE)
 _KILLING = re.compile(r"\bkilling\b.{0,20}\bagent\b\W*(.*)", re.IGNORECASE)
 
-_ENDS = {"stopped": "stopped after", "agent_ended": "its agent ended after"}
-"""Reason of our runner -> words before the count of runs."""
+_ENDS = {"stopped": "Stopped after", "agent_ended": "Agent ended after"}
+"""Reason of our runner -> words before the count of jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fatal:
-    """Why the runner ended its agent. ``id``: of the catalogue, empty when it knows no such cause."""
+    """Why the runner ended its agent. ``id``: of the catalogue, empty when it knows no such cause.
+
+    ``tail``: the agent's last lines before; of the older wrapper, those from its mark on.
+    """
 
     id: str
-    error_class: str
     advice: str
     line: str
-    matches: Sequence[str]
     tail: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class RunnerReport:
-    """None: not told. ``runs``: jobs received so far; ``ended``: it closed its log itself."""
+    """``runs``: jobs received so far, None when not told. ``note``: how it ended, "" before it said so."""
 
     runs: int | None
-    lifetime_seconds: float | None
-    ended: bool
-    fatal: Fatal | None
-    note: str
+    note: str = ""
+    fatal: Fatal | None = None
 
 
 def read_report(entries: Sequence[LogEntry]) -> RunnerReport:
@@ -84,26 +78,28 @@ def _of_events(events: Sequence[Mapping[str, Any]]) -> RunnerReport:
     told = next((event for event in events if event.get("event") == "fatal"), None)
     fatal = _fatal(told) if told else None
     last = next((event for event in reversed(events) if event.get("event") == "ended"), None)
-    return RunnerReport(
-        runs=runs,
-        lifetime_seconds=max(_numbers(events, "lifetime_seconds"), default=None),
-        ended=last is not None,
-        fatal=fatal,
-        note=_note(runs, last is not None, fatal, str(last.get("reason", "")) if last else ""),
-    )
+    if fatal or last is None:
+        return RunnerReport(runs, fatal.line if fatal else "", fatal)
+    words = _ENDS.get(str(last.get("reason", "")))
+    return RunnerReport(runs, f"{words} {_jobs(runs)}" if words else completed(runs))
+
+
+def completed(runs: int | None) -> str:
+    """How one ended that did all its work."""
+    return "Completed" if runs is None else f"Completed: {_jobs(runs)}"
+
+
+def _jobs(runs: int) -> str:
+    return f"{runs} job" if runs == 1 else f"{runs} jobs"
 
 
 def _fatal(event: Mapping[str, Any]) -> Fatal:
     def text(name: str) -> str:
         return str(event.get(name) or "")
 
-    def texts(name: str) -> Sequence[str]:
-        held = event.get(name)
-        return tuple(str(line) for line in held) if isinstance(held, list) else ()
-
-    return Fatal(
-        text("id"), text("class"), text("advice"), text("line"), texts("matches"), texts("tail")
-    )
+    held = event.get("tail")
+    tail = tuple(str(line) for line in held) if isinstance(held, list) else ()
+    return Fatal(text("id"), text("advice"), text("line"), tail)
 
 
 def _numbers(events: Iterable[Mapping[str, Any]], name: str) -> list[float]:
@@ -120,16 +116,10 @@ def _plain(entries: Iterable[LogEntry]) -> list[str]:
 def _of_lines(lines: Sequence[str]) -> RunnerReport:
     runs = _runs(lines)
     fatal = _marked(lines)
-    completed = any(_COMPLETED.search(line) for line in lines)
-    ended = completed or any(_KILLING.search(line) for line in lines)
-    lifetimes = [_seconds(found) for line in lines if (found := _LIFETIME.search(line))]
-    return RunnerReport(
-        runs=runs,
-        lifetime_seconds=max(lifetimes, default=None),
-        ended=ended,
-        fatal=fatal,
-        note=_note(runs, ended, fatal, ""),
-    )
+    if fatal:
+        return RunnerReport(runs, fatal.line, fatal)
+    ended = any(_COMPLETED.search(line) for line in lines)
+    return RunnerReport(runs, completed(runs) if ended else "")
 
 
 def _runs(lines: Sequence[str]) -> int | None:
@@ -157,10 +147,8 @@ def _marked(lines: Sequence[str]) -> Fatal | None:
     tail = tuple(lines[marks[0] : marks[0] + TAIL_LINES])
     cause = classify("\n".join(window))
     if cause is None:
-        return Fatal("", "unknown", "", _headline(lines, marks), (), tail)
-    entry = cause.entry
-    matches = tuple(line for line in window if entry.regex.search(line))
-    return Fatal(entry.id, entry.error_class, entry.advice, cause.line, matches, tail)
+        return Fatal("", "", _headline(lines, marks), tail)
+    return Fatal(cause.entry.id, cause.entry.advice, cause.line, tail)
 
 
 def _without_descriptions(lines: Iterable[str]) -> Iterator[str]:
@@ -180,20 +168,3 @@ def _headline(lines: Sequence[str], marks: Sequence[int]) -> str:
         if found and found.group(1).strip():
             return found.group(1).strip()
     return lines[marks[0]].strip()
-
-
-def _seconds(found: re.Match[str]) -> float:
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-
-
-def _note(runs: int | None, ended: bool, fatal: Fatal | None, reason: str) -> str:
-    """For a table's cell."""
-    if fatal:
-        return fatal.line
-    if runs is None:
-        return "completed" if ended else ""
-    jobs = f"{runs} run" if runs == 1 else f"{runs} runs"
-    if not ended:
-        return f"running, {jobs} so far"
-    return f"{_ENDS.get(reason, 'completed')} {jobs}"

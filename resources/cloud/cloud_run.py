@@ -10,7 +10,7 @@ from resources.cloud.connections import CLOUD_RUN, Connections
 from resources.cloud.credentials import Access
 from resources.cloud.errors import Unavailable
 from resources.cloud.listing import Listing, read_pages
-from resources.cloud.wire_values import NEVER, enum_name, moment, region_of
+from resources.cloud.wire_values import NEVER, cut, enum_name, moment, region_of
 
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED"})
 
@@ -23,9 +23,7 @@ class RunnerJob:
     """``state``: of the last change: SUCCEEDED means that the job can be run."""
 
     name: str
-    region: str
     image: str
-    args: Sequence[str]
     labels: Mapping[str, str]
     state: str
     message: str
@@ -41,7 +39,6 @@ class Execution:
     name: str
     region: str
     job: str
-    labels: Mapping[str, str]
     args: Sequence[str]
     environment: Mapping[str, str]
     state: str
@@ -146,10 +143,6 @@ class CloudRun:
         request = {"name": name}
         return _execution(self._call(self._executions, name, "get_execution", request, seconds))
 
-    def cancel(self, name: str, seconds: float) -> None:
-        """Asks for the end of execution ``name``."""
-        self._call(self._executions, name, "cancel_execution", {"name": name}, seconds)
-
     def task_ends(self, execution: str, seconds: float) -> Sequence[TaskEnd]:
         """Of the tasks that are over, by index. A listing that ends half way is raised."""
 
@@ -183,9 +176,7 @@ def _job(job: Any) -> RunnerJob:
     containers = list(job.template.template.containers)
     return RunnerJob(
         name=job.name,
-        region=region_of(job.name),
         image=containers[0].image if containers else "",
-        args=tuple(containers[0].args) if containers else (),
         labels=dict(job.labels),
         state=enum_name(job.terminal_condition.state, "CONDITION_"),
         message=job.terminal_condition.message,
@@ -199,7 +190,6 @@ def _execution(execution: Any) -> Execution:
         name=execution.name,
         region=region_of(execution.name),
         job=execution.job.rsplit("/", 1)[-1],
-        labels=dict(execution.labels),
         args=tuple(containers[0].args) if containers else (),
         environment={each.name: each.value for each in containers[0].env} if containers else {},
         state=state,
@@ -217,18 +207,29 @@ def _end(execution: Any) -> tuple[str, str, str]:
         if condition.type_ == "Completed":
             break
     else:
+        if execution.completion_time:
+            return _by_counts(execution), "", ""
         return ("RUNNING" if execution.running_count else "PENDING"), "", ""
     reason = _reason(condition)
     match enum_name(condition.state, "CONDITION_"):
         case "SUCCEEDED":
-            return "SUCCEEDED", reason, condition.message
+            return "SUCCEEDED", reason, cut(condition.message)
         case "FAILED":
             cancelled = reason == "CANCELLED" or execution.cancelled_count
-            return ("CANCELLED" if cancelled else "FAILED"), reason, condition.message
+            return ("CANCELLED" if cancelled else "FAILED"), reason, cut(condition.message)
         case "PENDING" | "RECONCILING":
             running = "RUNNING" if execution.running_count else "PENDING"
-            return running, reason, condition.message
-    return "UNKNOWN", reason, condition.message
+            return running, reason, cut(condition.message)
+    return "UNKNOWN", reason, cut(condition.message)
+
+
+def _by_counts(execution: Any) -> str:
+    """Of one that is over and says no more."""
+    if execution.failed_count:
+        return "FAILED"
+    if execution.cancelled_count:
+        return "CANCELLED"
+    return "SUCCEEDED" if execution.succeeded_count else "UNKNOWN"
 
 
 def _reason(condition: Any) -> str:

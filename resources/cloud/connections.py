@@ -3,17 +3,14 @@
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from resources.cloud.credentials import SCOPE, Access
-from resources.cloud.errors import CloudError, Throttled, TimedOut, from_google
-from resources.cloud.token_bucket import Bucket, empty_until, full, take
-
-# What a 429 without a hint costs, and the most that a hint may cost.
-PAUSE_SECONDS = 5.0
-LONGEST_PAUSE_SECONDS = 60.0
+from resources.cloud.errors import TimedOut, from_google
+from resources.cloud.token_bucket import Limiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Api:
 
 
 # Google allows 600 requests a minute and region to Vertex AI, 60 log reads a minute and project.
-VERTEX = Api("Vertex AI", "{region}-aiplatform.googleapis.com", "VERTEX_EMULATOR_HOST", 120, 30)
+VERTEX = Api("Vertex AI", "{region}-aiplatform.googleapis.com", "VERTEX_EMULATOR_HOST", 240, 60)
 CLOUD_RUN = Api("Cloud Run", "run.googleapis.com", "CLOUD_RUN_EMULATOR_HOST", 120, 30)
 CLOUD_BUILD = Api("Cloud Build", "cloudbuild.googleapis.com", "CLOUD_BUILD_EMULATOR_HOST", 60, 20)
 LOGGING = Api("Cloud Logging", "logging.googleapis.com", "CLOUD_LOGGING_EMULATOR_HOST", 20, 20)
@@ -43,13 +40,14 @@ class Connections:
         # Read when gRPC is imported. Or it writes lines of its own between ours, one for every
         # connection that a server ends.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        # A state to come is told by us, where it matters.
+        warnings.filterwarnings("ignore", message="Unrecognized .* enum value")
         self._api = api
         self._access = access
-        self._clock = clock
+        self._limiter = Limiter(api.per_minute, api.burst, clock)
         self._lock = threading.Lock()
         self._channels: dict[str, Any] = {}
         self._clients: dict[tuple[str, type], Any] = {}
-        self._buckets: dict[tuple[str, str], Bucket] = {}
 
     @property
     def project(self) -> str:
@@ -69,38 +67,20 @@ class Connections:
 
     def call(self, region: str, method: Callable[..., Any], request: Any, seconds: float) -> Any:
         """One request, sent once. CloudError when it fails or has no answer within ``seconds``."""
-        key = region, method.__name__
         if seconds <= 0:
             raise TimedOut("no time left for the call")
-        self._take(key)
-        try:
-            return method(request=request, timeout=seconds, retry=None)
-        except Exception as error:
-            told = from_google(error)
-            if told is None:
-                raise
-            if isinstance(told, Throttled):
-                self._pause(key, told)
-            raise told from error
-
-    def _take(self, key: tuple[str, str]) -> None:
-        api = self._api
-        with self._lock:
-            now = self._clock()
-            bucket = self._buckets.get(key) or full(api.per_minute, api.burst, now)
-            wait, self._buckets[key] = take(bucket, now)
-        if wait:
-            raise Throttled(
-                f"{api.name} is not asked again in {key[0]} for {wait:.1f} s: our own limit, or the "
-                "API asked for a pause",
-                retry_after=wait,
-            )
-
-    def _pause(self, key: tuple[str, str], told: CloudError) -> None:
-        pause = PAUSE_SECONDS if told.retry_after is None else told.retry_after
-        until = self._clock() + min(pause, LONGEST_PAUSE_SECONDS)
-        with self._lock:
-            self._buckets[key] = empty_until(self._buckets[key], until)
+        refusal = f"{self._api.name} is not asked again in {region}"
+        with self._limiter.request((region, method.__name__), refusal):
+            try:
+                return method(request=request, timeout=seconds, retry=None)
+            except Exception as error:
+                told = from_google(error)
+                if told is None:
+                    raise
+                if isinstance(told, TimedOut):
+                    said = f"{self._api.name} gave no answer to {method.__name__} within {seconds:.1f} s"
+                    told = TimedOut(said, told.code)
+                raise told from error
 
     def _channel(self, host: str) -> Any:
         import grpc  # type: ignore[import-untyped]

@@ -16,6 +16,10 @@ ENDPOINTS = (
 )
 
 
+_PROJECT = re.compile(r"[a-z0-9.:-]+")
+_LAST_PORT = 65535
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """``fakes``: host:port by endpoint variable; such a host gets plain text and no credentials."""
@@ -34,7 +38,8 @@ def fakes(environment: Mapping[str, str]) -> dict[str, str]:
 def fake_address(name: str, environment: Mapping[str, str]) -> str | None:
     """The host:port of one endpoint variable, None when it is not set."""
     address = environment.get(name) or None
-    if address and not re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", address):
+    found = re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address or "")
+    if address and not (found and int(found[1]) <= _LAST_PORT):
         raise ConfigurationError(f"{name} is {address!r}: set it to host:port, without http://")
     return address
 
@@ -53,6 +58,10 @@ def access(
     if not project:
         raise ConfigurationError(
             "no Google Cloud project: set cloud.project in forge.yaml, or GOOGLE_CLOUD_PROJECT"
+        )
+    if not _PROJECT.fullmatch(project):
+        raise ConfigurationError(
+            f"GOOGLE_CLOUD_PROJECT is {project!r}: set it to a project's id, small letters, digits and '-'"
         )
     return Access(project, credentials, local)
 

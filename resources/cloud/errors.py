@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from resources.cloud.wire_values import cut
 from resources.errors import InfrastructureError
 
 
@@ -18,7 +19,7 @@ class CloudError(InfrastructureError):
     def __init__(
         self, message: str, code: str = "", reason: str = "", retry_after: float | None = None
     ) -> None:
-        super().__init__(message or code or "no message")
+        super().__init__(cut(message or code or "no message"))
         self.code = code
         self.reason = reason
         self.retry_after = retry_after

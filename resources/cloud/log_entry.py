@@ -14,7 +14,6 @@ class LogEntry:
     at: datetime
     insert_id: str
     writer: tuple[str, ...]
-    severity: str
     text: str
 
 

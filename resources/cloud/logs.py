@@ -1,5 +1,7 @@
 """Entries of Cloud Logging: one query covers all regions."""
 
+import time
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -37,8 +39,8 @@ class Logs:
     Google allows a project 60 reads a minute, each page one; this client takes 20 of them.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._connections = Connections(LOGGING, access)
+    def __init__(self, access: Access, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connections = Connections(LOGGING, access, clock)
         # Here and not in the first call, whose deadline it would eat.
         from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
         from google.cloud.logging_v2.services.logging_service_v2.transports.grpc import (
@@ -75,18 +77,11 @@ class Logs:
 
 
 def _entry(entry: Any) -> LogEntry:
-    from google.logging.type.log_severity_pb2 import (  # type: ignore[import-untyped]
-        LogSeverity,
-    )
-
     plain = type(entry).pb(entry)
-    # A writer may use numbers between the named ones.
-    severity = LogSeverity.DESCRIPTOR.values_by_number.get(plain.severity)
     return LogEntry(
         at=moment(entry.timestamp) or NEVER,
         insert_id=plain.insert_id,
         writer=writer_of(plain.log_name, dict(plain.resource.labels), dict(plain.labels)),
-        severity=severity.name if severity else str(plain.severity),
         text=_text(plain),
     )
 

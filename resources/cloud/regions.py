@@ -1,15 +1,15 @@
 """The same question to every region at once, under one deadline; each answer says how good it is."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from queue import Empty, SimpleQueue
-from threading import Thread
+from functools import partial
 from typing import Generic, Literal, TypeVar
 
+from resources.cloud.ask_all import ask_all
 from resources.cloud.errors import CloudError, Denied, Throttled, TimedOut
 from resources.cloud.listing import Listing
+from resources.errors import ConfigurationError
 
 REGIONS = (
     "us-central1",
@@ -38,9 +38,6 @@ State = Literal["ok", "partial", "denied", "timeout", "throttled"]
 Row = TypeVar("Row", covariant=True)
 T = TypeVar("T")
 
-# A call ends by its own deadline this much before the fan-out's, so that its own words are heard.
-_GRACE_SECONDS = 0.1
-
 
 @dataclass(frozen=True)
 class RegionRead(Generic[Row]):
@@ -51,10 +48,6 @@ class RegionRead(Generic[Row]):
     rows: tuple[Row, ...]
     as_of: datetime | None
     said: str = ""
-
-    def age(self, now: datetime) -> float | None:
-        """Seconds since the rows were read."""
-        return None if self.as_of is None else (now - self.as_of).total_seconds()
 
 
 def utc_now() -> datetime:
@@ -72,30 +65,9 @@ def read_regions(
     It returns after ``seconds`` at the latest, however long a call hangs. A CloudError becomes the
     region's state; any other exception of ``read`` is raised.
     """
-    end = time.monotonic() + seconds
-    answers: SimpleQueue[tuple[str, RegionRead[T] | BaseException]] = SimpleQueue()
-
-    def ask(region: str) -> None:
-        try:
-            left = end - time.monotonic() - _GRACE_SECONDS
-            answers.put((region, _answered(region, read, left, now)))
-        except BaseException as error:
-            answers.put((region, error))
-
-    # Not an executor: at the end of the program it would wait for a thread that hangs.
-    for region in regions:
-        Thread(target=ask, args=(region,), name=f"ask {region}", daemon=True).start()
-    late = f"no answer within {seconds:g} s"
-    found = {region: RegionRead[T](region, "timeout", (), None, late) for region in regions}
-    for _ in regions:
-        try:
-            region, answer = answers.get(timeout=max(0.0, end - time.monotonic()))
-        except Empty:
-            break
-        if isinstance(answer, BaseException):
-            raise answer
-        found[region] = answer
-    return [found[region] for region in regions]
+    questions = {region: partial(_answered, region, read, now) for region in regions}
+    found = ask_all(questions, seconds)
+    return [_told(region, found[region]) for region in regions]
 
 
 def with_last_rows(
@@ -114,17 +86,22 @@ def with_last_rows(
 def _answered(
     region: str,
     read: Callable[[str, float], Listing[T]],
-    seconds: float,
     now: Callable[[], datetime],
+    seconds: float,
 ) -> RegionRead[T]:
-    try:
-        listing = read(region, seconds)
-    except CloudError as error:
-        return RegionRead(region, _state(error), (), None, str(error))
+    listing = read(region, seconds)
     if listing.missing is None:
         return RegionRead(region, "ok", listing.rows, now())
     said = f"only the first {len(listing.rows)} rows: {listing.missing}"
     return RegionRead(region, "partial", listing.rows, now(), said)
+
+
+def _told(region: str, answer: RegionRead[T] | CloudError | ConfigurationError) -> RegionRead[T]:
+    if isinstance(answer, RegionRead):
+        return answer
+    if isinstance(answer, CloudError):
+        return RegionRead(region, _state(answer), (), None, str(answer))
+    raise answer
 
 
 def _state(error: CloudError) -> State:

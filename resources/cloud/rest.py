@@ -1,4 +1,4 @@
-"""GET over HTTP from Google's REST APIs and from image registries: one deadline for all of a question."""
+"""HTTP to Google's REST APIs, image registries and W&B: one deadline for all of a question."""
 
 import json
 import math
@@ -6,11 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 import httpx
 
+from resources.cloud.ask_all import ask_all
 from resources.cloud.credentials import Access
 from resources.cloud.errors import (
     CloudError,
@@ -51,10 +53,9 @@ class Answer:
     def failure(self) -> CloudError | None:
         if 200 <= self.status < 300:
             return None
-        message, code, reason = _told(_json(self.body))
-        said = f"{self.who} answered {self.status}" + (f": {message}" if message else "")
-        kind = _kind(self.status)
-        return kind(said, code, reason, _seconds(self.headers.get("retry-after", "")))
+        code, reason = _codes(_json(self.body))
+        said = f"{self.who} answered {self.status}{_words(self.body)}"
+        return _kind(self.status)(said, code, reason, _retry_after(self.headers))
 
 
 def within(seconds: float, who: str, ask: Callable[[float], T]) -> T:
@@ -66,44 +67,64 @@ def within(seconds: float, who: str, ask: Callable[[float], T]) -> T:
     if seconds <= 0:
         raise TimedOut("no time left for the call")
     end = time.monotonic() + seconds
-    answers: SimpleQueue[tuple[T | None, Exception | None]] = SimpleQueue()
-
-    def work() -> None:
-        try:
-            answers.put((ask(end), None))
-        except Exception as error:
-            answers.put((None, error))
-
-    # Not an executor: at the end of the program it would wait for a thread that hangs.
-    threading.Thread(target=work, name=f"ask {who}", daemon=True).start()
     try:
-        answer, error = answers.get(timeout=max(0.0, end - time.monotonic()))
-    except Empty:
+        answer: T = ask_all({who: lambda _: ask(end)}, seconds, late)[who]
+    except httpx.TimeoutException:
         raise TimedOut(late) from None
-    if isinstance(error, httpx.TimeoutException):
-        raise TimedOut(late) from None
-    if isinstance(error, httpx.HTTPError | httpx.InvalidURL | OSError):
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        # Not as its cause: a traceback would show what the server sent, unchecked.
         raise Unavailable(f"{who} did not answer: {error or type(error).__name__}") from None
-    if error is not None:
-        raise error
-    return answer  # type: ignore[return-value]
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def get(client: httpx.Client, url: str, headers: Mapping[str, str], end: float, who: str) -> Answer:
     """One request, redirects followed. To be called within ``within``."""
+    return _sent(client, "GET", url, headers, end, who, LARGEST_ANSWER_BYTES)
+
+
+def post(
+    client: httpx.Client,
+    url: str,
+    headers: Mapping[str, str],
+    content: bytes,
+    end: float,
+    who: str,
+    largest: int,
+) -> Answer:
+    """One request, no redirect followed. ``largest``: bytes. To be called within ``within``."""
+    return _sent(client, "POST", url, headers, end, who, largest, content)
+
+
+def _sent(
+    client: httpx.Client,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    end: float,
+    who: str,
+    largest: int,
+    content: bytes | None = None,
+) -> Answer:
     left = max(0.001, end - time.monotonic())
     with client.stream(
-        "GET", url, headers=dict(headers), timeout=left, follow_redirects=True
+        method,
+        url,
+        headers=dict(headers),
+        content=content,
+        timeout=left,
+        follow_redirects=content is None,
     ) as response:
-        body = b""
+        parts, size = [], 0
         for part in response.iter_bytes():
-            body += part
-            if len(body) > LARGEST_ANSWER_BYTES:
-                size = f"{LARGEST_ANSWER_BYTES / 1e6:g} MB"
-                raise Unavailable(f"the answer of {who} is larger than {size}")
+            parts.append(part)
+            size += len(part)
+            if size > largest:
+                raise Unavailable(f"the answer of {who} is larger than {largest / 1e6:g} MB")
             if time.monotonic() > end:
                 raise httpx.ReadTimeout("the body took too long")
-        return Answer(who, response.status_code, response.headers, body)
+        return Answer(who, response.status_code, response.headers, b"".join(parts))
 
 
 class GoogleToken:
@@ -142,37 +163,67 @@ def _kind(status: int) -> type[CloudError]:
         return NotFound
     if status == 429:
         return Throttled
-    return Unavailable if status >= 500 or status == 408 else Refused
+    return Unavailable if status >= 500 or status < 400 or status == 408 else Refused
 
 
-def _told(read: Any) -> tuple[str, str, str]:
-    """Message, code and reason: of a Google API's ``error``, or of a registry's ``errors``."""
+def _codes(read: Any) -> tuple[str, str]:
+    """Code and reason: of a Google API's ``error``, or of a registry's ``errors``."""
     found = read if isinstance(read, Mapping) else {}
     errors = found.get("errors")
     error = errors[0] if isinstance(errors, list) and errors else found.get("error")
     if not isinstance(error, Mapping):
-        return "", "", ""
-    code = str(error.get("status") or "")
+        return "", ""
     details = error.get("details") or error.get("detail")
     reasons = [
         str(detail["reason"])
         for detail in (details if isinstance(details, list) else [])
         if isinstance(detail, Mapping) and detail.get("reason")
     ]
-    message = " ".join(str(error.get("message") or error.get("code") or "").split())
-    return message[:_LONGEST_TEXT], code, reasons[0] if reasons else ""
+    return str(error.get("status") or ""), reasons[0] if reasons else ""
+
+
+def _words(body: bytes) -> str:
+    """Of a JSON error, or of plain text; a gateway's page says nothing that its status does not."""
+    read = _json(body)
+    if read is None:
+        read = body[: 4 * _LONGEST_TEXT].decode("utf-8", "replace").strip()
+    while isinstance(read, (Mapping, list)):
+        if isinstance(read, Mapping):
+            read = read.get("errors") or read.get("error") or read.get("message") or _code(read)
+        else:
+            read = read[0] if read else None
+    return f": {short(read)}" if isinstance(read, str) and read[:1] not in ("", "<") else ""
+
+
+def _code(error: Mapping[str, Any]) -> str:
+    """In place of words, as in a registry's error."""
+    return str(error.get("code") or "")
+
+
+def short(text: str) -> str:
+    """On one line, cut."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= _LONGEST_TEXT else f"{line[:_LONGEST_TEXT]}…"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds: of Retry-After, a number or a date, or of W&B's RateLimit-Reset."""
+    value = headers.get("retry-after") or headers.get("ratelimit-reset") or ""
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            at = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        seconds -= datetime.now(UTC).timestamp()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 def _json(body: bytes) -> Any:
+    """None for what is no JSON."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
-
-
-def _seconds(text: str) -> float | None:
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

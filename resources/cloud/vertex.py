@@ -11,7 +11,7 @@ from resources.cloud.connections import VERTEX, Connections
 from resources.cloud.credentials import Access
 from resources.cloud.errors import Refused
 from resources.cloud.listing import Listing, read_pages
-from resources.cloud.wire_values import NEVER, enum_name, moment, region_of, rfc3339
+from resources.cloud.wire_values import NEVER, cut, enum_name, moment, region_of, rfc3339
 
 TERMINAL = frozenset({"SUCCEEDED", "FAILED", "CANCELLED", "EXPIRED", "PARTIALLY_SUCCEEDED"})
 """States after which nothing more happens. PAUSED is none of them, and QUEUED waits for quota."""
@@ -135,5 +135,5 @@ def _job(job: Any) -> Job:
         started=moment(job.start_time),
         ended=moment(job.end_time),
         error_code=job.error.code,
-        error=job.error.message,
+        error=cut(job.error.message),
     )

@@ -1,13 +1,12 @@
 """W&B: launch queues, their items and agents, runs."""
 
-import base64
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from resources.cloud import wandb_queries as queries
-from resources.cloud.errors import Denied, NotFound, Refused, Unavailable
+from resources.cloud.errors import NotFound, Refused, Unavailable
 from resources.cloud.graphql import GraphqlServer
 from resources.cloud.listing import Listing, read_pages
 from resources.cloud.wandb_access import WandbAccess, wandb_access
@@ -24,16 +23,7 @@ from resources.cloud.wandb_answers import (
 from resources.cloud.wandb_queries import LAUNCH_PROJECT
 from resources.cloud.wandb_types import Agent, Queue, QueueItem, Run
 
-__all__ = [
-    "LAUNCH_PROJECT",
-    "Agent",
-    "Queue",
-    "QueueItem",
-    "Run",
-    "Wandb",
-    "WandbAccess",
-    "wandb_access",
-]
+__all__ = ["Wandb", "WandbAccess", "wandb_access"]
 
 # Of an operation. W&B publishes no limit of its GraphQL API for reads.
 _PER_MINUTE = 60.0
@@ -56,24 +46,12 @@ class Wandb:
         url = f"{access.base_url}/graphql"
         self._server = GraphqlServer("W&B", url, access.key, _PER_MINUTE, _BURST, clock)
 
-    def close(self) -> None:
-        self._server.close()
-
-    def viewer(self, seconds: float) -> str:
-        """The name of the key's user."""
-        found = self._server.ask(queries.VIEWER, {}, seconds).get("viewer")
-        told = found if isinstance(found, Mapping) else {}
-        name = text(told, "username") or text(told, "entity")
-        if not name:
-            raise Denied("W&B knows no user of this key: set WANDB_API_KEY to one of your own")
-        return name
-
     def queue(self, entity: str, name: str, seconds: float) -> Queue:
         end = time.monotonic() + seconds
         found = self._queue(queries.QUEUE, entity, name, {}, seconds)
         config = text(found, "defaultResourceConfigID")
         kind = self._resource(entity, config, end - time.monotonic()) if config else ""
-        return Queue(identifier(found), name, LAUNCH_PROJECT, kind)
+        return Queue(identifier(found), name, kind)
 
     def items(self, entity: str, queue: str, seconds: float) -> Listing[QueueItem]:
         """All of them, in the server's order; each with its spec if the server tells it."""
@@ -117,12 +95,10 @@ class Wandb:
             )
         return None
 
-    def agents(
-        self, entity: str, seconds: float, project: str = LAUNCH_PROJECT
-    ) -> tuple[Agent, ...]:
+    def agents(self, entity: str, seconds: float) -> tuple[Agent, ...]:
         """Those registered, dead ones too. Refused when the server tells none."""
-        variables = {"entity": entity, "projectName": project}
-        found = self._project(queries.AGENTS, variables, entity, project, seconds)
+        variables = {"entity": entity, "projectName": LAUNCH_PROJECT}
+        found = self._project(queries.AGENTS, variables, entity, LAUNCH_PROJECT, seconds)
         agents = found.get("launchAgents")
         if not isinstance(agents, list):
             raise Refused(f"W&B tells nothing of the agents of {entity}")
@@ -185,19 +161,6 @@ class Wandb:
         listing = read_pages(fetch, seconds, limit)
         rows = sorted(listing.rows, key=lambda run: run.created, reverse=True)
         return Listing(tuple(rows), listing.missing)
-
-    def stop_run(self, entity: str, project: str, run_id: str, seconds: float) -> None:
-        """Asks for it: the run ends by itself at one of its next heartbeats."""
-        end = time.monotonic() + seconds
-        variables = {"project": project, "entity": entity, "name": run_id}
-        found = self._project(queries.RUN, variables, entity, project, seconds).get("run")
-        if not isinstance(found, Mapping):
-            raise NotFound(f"W&B has no run {entity}/{project}/{run_id}")
-        # So W&B's own client makes it, where it has not been told.
-        usual = base64.b64encode(f"Run:v1:{run_id}:{project}:{entity}".encode()).decode()
-        stopped = {"id": text(found, "id") or usual}
-        told = self._server.ask(queries.STOP, stopped, end - time.monotonic())
-        _check_done(told, "stopRun", f"run {run_id} was not stopped")
 
     def _resource(self, entity: str, config: str, seconds: float) -> str:
         variables = {"entityName": entity, "id": config}

@@ -37,7 +37,6 @@ def agent_of(node: Mapping[str, Any], queues: Mapping[str, str]) -> Agent:
 
 def run_of(node: Mapping[str, Any], project_url: str) -> Run:
     name = text(node, "name") or identifier(node)
-    tags = node.get("tags")
     return Run(
         id=name,
         name=text(node, "displayName") or name,
@@ -46,7 +45,6 @@ def run_of(node: Mapping[str, Any], project_url: str) -> Run:
         heartbeat=moment(node.get("heartbeatAt")),
         url=f"{project_url}/runs/{name}",
         config=_config(node.get("config")),
-        tags=tuple(str(tag) for tag in tags) if isinstance(tags, list) else (),
     )
 
 

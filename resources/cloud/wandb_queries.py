@@ -8,16 +8,10 @@ wandb/weave, weave-js/src/generated/graphql.ts.
 LAUNCH_PROJECT = "model-registry"
 """The project of an entity in which all its queues live."""
 
-VIEWER = """
-query Viewer {
-  viewer { id entity username }
-}
-"""
-
 QUEUE = """
 query GetRunQueueMetadata($projectName: String!, $entityName: String!, $runQueue: String!) {
   project(name: $projectName, entityName: $entityName) {
-    runQueue(name: $runQueue) { id access defaultResourceConfigID }
+    runQueue(name: $runQueue) { id defaultResourceConfigID }
   }
 }
 """
@@ -60,8 +54,8 @@ query GetRunQueueItem(
 AGENTS = """
 query ProjectRunQueues($entity: String!, $projectName: String!) {
   project(entityName: $entity, name: $projectName) {
-    runQueues { id name createdBy access }
-    launchAgents { id name runQueues hostname agentStatus stopPolling heartbeatAt }
+    runQueues { id name }
+    launchAgents { id name runQueues hostname agentStatus heartbeatAt }
   }
 }
 """
@@ -101,23 +95,9 @@ query Runs(
 ) {
   project(name: $project, entityName: $entity) {
     runs(filters: $filters, after: $cursor, first: $perPage, order: $order) {
-      edges { node { id name displayName state config tags createdAt heartbeatAt } cursor }
+      edges { node { id name displayName state config createdAt heartbeatAt } }
       pageInfo { endCursor hasNextPage }
     }
   }
-}
-"""
-
-RUN = """
-query RunState($project: String!, $entity: String!, $name: String!) {
-  project(name: $project, entityName: $entity) {
-    run(name: $name) { id state }
-  }
-}
-"""
-
-STOP = """
-mutation StopRun($id: ID!) {
-  stopRun(input: {id: $id}) { success }
 }
 """

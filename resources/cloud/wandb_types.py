@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 LAUNCH_KEY = "forge_launch"
 """In a run's config, and under ``overrides.run_config`` of an item's run spec: our own id."""
+
+ALIVE_WITHIN = timedelta(minutes=5)
+"""Of an agent's last heartbeat: it polls every few seconds."""
 
 UNKNOWN = "UNKNOWN"
 """A state that the server did not tell."""
@@ -18,7 +21,6 @@ class Queue:
 
     id: str
     name: str
-    project: str
     type: str
 
 
@@ -56,6 +58,15 @@ class Agent:
     queues: tuple[str, ...]
     heartbeat: datetime | None
 
+    def lives(self, now: datetime) -> bool:
+        """Also one whose heartbeat the server does not tell."""
+        heard = self.heartbeat is None or now - self.heartbeat <= ALIVE_WITHIN
+        return heard and self.status in ("POLLING", "RUNNING")
+
+    def polls(self, queue: str, queue_id: str = "") -> bool:
+        """Whether it is registered with the queue of this name, or of this id."""
+        return queue in self.queues or (queue_id != "" and queue_id in self.queues)
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -72,7 +83,6 @@ class Run:
     heartbeat: datetime | None
     url: str
     config: Mapping[str, Any]
-    tags: tuple[str, ...]
 
     @property
     def is_over(self) -> bool:

@@ -8,6 +8,17 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """In place of a time that must be there and is not."""
 
 
+_TOLD_CHARACTERS = 4_000
+
+
+def cut(text: str) -> str:
+    """A message without its middle where that is long: it goes to terminals and into the store."""
+    if len(text) <= _TOLD_CHARACTERS:
+        return text
+    half = _TOLD_CHARACTERS // 2
+    return f"{text[:half]} ... {text[-half:]}"
+
+
 def enum_name(value: Any, prefix: str = "") -> str:
     """Without ``prefix``; UNKNOWN for a number that this version of the API's client cannot name.
 

@@ -145,7 +145,7 @@ def test_what_an_agent_survives_is_no_error(
 
 def test_a_cancelled_execution_is_no_success(google: FakeGoogle, watched: Watched) -> None:
     name = start(google, ExecutionLife())
-    watched.at(20, lambda: clouds_of(google).cloud_run.cancel(name, 5))
+    watched.at(20, lambda: google.runs.cancel(name))
     assert watched.run(name) == (True, False, [])
 
 

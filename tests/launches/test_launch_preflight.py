@@ -54,13 +54,11 @@ class Site:
         registry.add("demo/r/runner", "v1")
         usage.add(T4, {REGION: 4})
 
-    def ask(
-        self, path: Path = "direct", holder: str | None = None, seconds: float = 5.0
-    ) -> LaunchPreflight:
+    def ask(self, path: Path = "direct", seconds: float = 5.0) -> LaunchPreflight:
         config = CloudConfig.model_validate({**self.config, "jobs": {"train": self.job}})
         clouds = Clouds(config, access("demo", self.environment), self.environment)
         name, job = config.job("train")
-        return launch_preflight(clouds, name, job, path, REGION, holder, seconds, self.clock)
+        return launch_preflight(clouds, name, job, path, REGION, seconds, self.clock)
 
 
 @pytest.fixture
@@ -95,21 +93,21 @@ def test_without_registry_and_quota_beside_the_emulators_nothing_leaves(site: Si
     assert "no registry beside the emulator" in one(found, "image").detail
 
 
-def test_the_answer_as_json_says_what_stops(site: Site) -> None:
-    found = site.ask(holder="ada@box pid 7")
-    read = found.as_json()
-    assert (read["job"], read["go"]) == ("train", False)
-    assert read["criteria"][0] == {
-        "name": "active launch",
-        "state": "no",
-        "stops": True,
-        "detail": "train is being launched by ada@box pid 7",
-        "fix": "wait until it is over",
-    }
-    assert found.lines()[-1] == "NO-GO for train: active launch"
-    assert found.sentence == (
-        "NO-GO for train: active launch: train is being launched by ada@box pid 7"
-        " (fix: wait until it is over)"
+def test_the_answer_says_what_stops_and_how_to_mend_it(site: Site) -> None:
+    found = site.ask()
+    first = found.criteria[0]
+    assert (first.name, first.word, first.told) == (
+        "active launch",
+        "GO",
+        "this launch holds the lease",
+    )
+    site.job["scheduling"] = "flex-start"
+    found = site.ask()
+    assert not found.go
+    assert found.lines()[-1] == "NO-GO for train: scheduling"
+    assert found.sentence.startswith("NO-GO for train: scheduling: flex-start is for ")
+    assert found.sentence.endswith(
+        " (fix: set `scheduling: standard` in cloud.jobs.train of forge.yaml)"
     )
 
 

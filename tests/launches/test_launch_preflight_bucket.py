@@ -33,7 +33,7 @@ class Asker:
         config = CloudConfig.model_validate(self.config)
         clouds = Clouds(config, access("demo", environment), environment)
         name, job = config.job("train")
-        found = launch_preflight(clouds, name, job, path, REGION, None, seconds)
+        found = launch_preflight(clouds, name, job, path, REGION, seconds)
         line = next(each for each in found.criteria if each.name == "staging bucket")
         return line, found.go
 

@@ -23,9 +23,7 @@ NOISE = ["step 1 loss 0.503", "step 2 loss 0.429", "saving checkpoint"]
 
 def entries(writer: str, lines: list[str], first: int = 0) -> list[LogEntry]:
     """All in one millisecond, as a replica writes them: only the insert id orders them."""
-    return [
-        LogEntry(NOON, f"{first + n:06d}", (writer,), "ERROR", line) for n, line in enumerate(lines)
-    ]
+    return [LogEntry(NOON, f"{first + n:06d}", (writer,), line) for n, line in enumerate(lines)]
 
 
 def written(writer: str, text: str) -> list[LogEntry]:
@@ -52,8 +50,8 @@ def test_what_follows_an_exception_is_not_of_it() -> None:
 
 
 def test_blocks_come_by_the_time_of_their_first_line() -> None:
-    late = LogEntry(NOON + timedelta(seconds=1), "1", ("a",), "INFO", "late")
-    early = LogEntry(NOON, "2", ("b",), "INFO", "early")
+    late = LogEntry(NOON + timedelta(seconds=1), "1", ("a",), "late")
+    early = LogEntry(NOON, "2", ("b",), "early")
     assert [block.text for block in blocks([late, early])] == ["early", "late"]
 
 

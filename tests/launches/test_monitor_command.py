@@ -124,7 +124,7 @@ def test_json_has_raw_values(
     assert list(told) == ["as_of", "tables", "complete"]
     assert datetime.fromisoformat(told["as_of"]) == clock.now
     (table,) = told["tables"].values()
-    assert list(table) == ["rows", "regions", "complete", "found", "note"]
+    assert list(table) == ["rows", "regions", "complete", "found", "found_more", "note"]
     (row,) = table["rows"]
     created = datetime.fromisoformat(row["created"])
     assert created == clock.now - timedelta(seconds=60)

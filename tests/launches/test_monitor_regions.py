@@ -1,5 +1,6 @@
 """How well each region was read: told for every table, and never an empty table in its place."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -68,7 +69,7 @@ def test_a_hung_and_a_denied_region_cost_the_others_nothing(
         f"{REFUSED} denied ({names})",
     }
     assert f"! denied: {REFUSED}: never read: Permission 'aiplatform.customJobs.list'" in told.out
-    assert told.out.count(f"! timeout: {HUNG}: never read: Deadline Exceeded") == 4
+    assert told.out.count(f"! timeout: {HUNG}: never read: ") == 4
     assert told.out.count("none in what was read") == 3
 
 
@@ -202,3 +203,79 @@ def test_a_reason_is_read_once_for_ever(
     assert rows[0] == rows[1]
     assert "CUDA out of memory" in rows[0]["error"]
     assert len(google.named("ListLogEntries")) == 1
+
+
+def test_what_ended_executions_told_is_read_once_for_ever(
+    google: FakeGoogle, wandb: FakeWandb, clock: HandClock, postgres_engine: sa.Engine
+) -> None:
+    def read() -> tuple[list[dict[str, Any]], int]:
+        """The rows of a `forge monitor` of its own, and the log reads that it took."""
+        before = len(google.named("ListLogEntries"))
+        rows = Monitored(google, wandb, clock, DiagnosisStore(postgres_engine)).rows(
+            "runner_executions"
+        )
+        return rows, len(google.named("ListLogEntries")) - before
+
+    cloud = Monitored(google, wandb, clock)
+    job = cloud.runner("-q", "vertex")
+    done = cloud.execution(job, 3_000, ExecutionLife(ends=60))
+    cloud.execution(job, 3_100, ExecutionLife(ends=60, exit_code=1))
+    google.logs.add_text(clock.now - timedelta(seconds=2_950), "Runs: 3", done)
+    google.faults.add(faults.unavailable(), "ListLogEntries")
+    assert [row["runs"] for row in read()[0]] == [None, None]
+    google.faults.clear()
+    first, reads = read()
+    assert ([row["runs"] for row in first], reads) == ([3, None], 2)
+    assert first[0]["note"] == "Completed: 3 jobs"
+    assert read() == (first, 0)
+    # One that runs costs the one read that counts for all.
+    google.logs.add_text(clock.now, "Runs: 1", cloud.execution(job, 60))
+    rows, reads = read()
+    assert ([row["runs"] for row in rows], reads) == ([1, 3, None], 1)
+    # Its end is too young for all its lines to be there.
+    young = cloud.execution(job, 50, ExecutionLife(ends=10))
+    assert [read()[1], read()[1]] == [1, 1]
+    clock.forward(600)
+    google.logs.add_text(clock.now - timedelta(seconds=600), "Runs: 7", young)
+    assert 7 in [row["runs"] for row in read()[0]]
+
+
+def test_a_reason_whose_log_was_not_read_is_not_kept(
+    google: FakeGoogle, wandb: FakeWandb, clock: HandClock, postgres_engine: sa.Engine
+) -> None:
+    life = Life(((0, JobState.JOB_STATE_RUNNING), (9, JobState.JOB_STATE_FAILED)), "exit status 1")
+    job = google.jobs.add("us-central1", 3_000, life)
+    at = clock.now - timedelta(seconds=2_995)
+    google.logs.add_json(at, "CUDA out of memory. Tried to allocate 2 GiB", job.rsplit("/", 1)[1])
+    cloud = Monitored(google, wandb, clock, DiagnosisStore(postgres_engine))
+    google.faults.add(faults.unavailable(), "ListLogEntries")
+    (row,) = cloud.rows("vertex_jobs")
+    assert (row["error"], row["error_log_note"].split(":")[0]) == ("exit status 1", "not read")
+    google.faults.clear()
+    (row,) = cloud.rows("vertex_jobs")
+    assert "CUDA out of memory" in row["error"]
+
+
+def test_threads_of_hung_calls_do_not_pile_up(
+    make: Callable[..., Monitored], google: FakeGoogle, wandb: FakeWandb
+) -> None:
+    cloud = make(regions=["us-central1", HUNG])
+    failed = ExecutionLife(ends=5, exit_code=2)
+    cloud.execution(cloud.runner("-q", "vertex"), 900, failed)
+    cloud.read()
+    google.faults.add(faults.hang(), region=HUNG)
+    google.faults.add(faults.hang(), "ListLogEntries")
+    wandb.faults.add(http_faults.hang())
+    asking = []
+    for _ in range(4):
+        snapshot = cloud.monitor.read(seconds=0.4, log_seconds=0.3)
+        assert not snapshot.complete
+        asking.append(sum(each.name.startswith("ask ") for each in threading.enumerate()))
+    # Each ends by its own deadline: what hangs now is of this refresh, at most.
+    most = 2 * len(REGIONS)
+    assert max(asking) <= most
+    assert asking[-1] <= asking[0] + 4
+    for each in threading.enumerate():
+        if each.name.startswith("ask "):
+            each.join(10)
+            assert not each.is_alive()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
@@ -13,11 +13,13 @@ from google.cloud.devtools.cloudbuild_v1.types import Build
 from forge_assets.launches.monitor.explained import Told
 from forge_assets.launches.monitor.reads import Picked
 from forge_assets.launches.monitor.runner_executions import runner_executions
-from forge_assets.launches.monitor.shown import cell_text, local_time
+from forge_assets.launches.monitor.shown import cell_text, heading, local_time
 from forge_assets.launches.monitor.table import RegionState, Table
 from forge_assets.launches.monitor.tables import TABLES
+from forge_assets.launches.monitor.wandb_runs import ACTIVE_READ
 from resources.cloud.cloud_build import EVERYWHERE
 from tests.launches.monitored import REGIONS, Monitored
+from tests.wire import http_faults
 from tests.wire.clock import HandClock
 from tests.wire.jobs import Life
 from tests.wire.runs import ExecutionLife
@@ -82,6 +84,15 @@ def test_an_execution_from_its_start_to_its_end(cloud: Monitored) -> None:
     (row,) = shown(cloud.table("runner_executions"), cloud)
     assert row[3:6] == ["FINISHED", "2", "59m 55s"]
     assert row[7] == "Completed: 2 jobs"
+
+
+def test_the_note_is_what_the_runner_said_of_its_end(cloud: Monitored) -> None:
+    job = cloud.runner("-q", "vertex")
+    name = cloud.execution(job, age_seconds=600, life=ExecutionLife(ends=60))
+    ended = {"forge_runner": 1, "event": "ended", "reason": "stopped", "runs": 1}
+    cloud.google.logs.add_text(cloud.clock.now, json.dumps(ended), name)
+    (row,) = cloud.rows("runner_executions")
+    assert (row["runs"], row["note"]) == (1, "Stopped after 1 job")
 
 
 def test_the_five_newest_executions_of_all_regions(cloud: Monitored) -> None:
@@ -179,7 +190,7 @@ def test_a_state_that_this_version_does_not_know_is_no_success(cloud: Monitored)
 def test_a_cancelled_execution_did_not_fail(cloud: Monitored) -> None:
     job = cloud.runner("-q", "vertex")
     started = cloud.google.runs.start(job, age_seconds=60)
-    cloud.clouds.cloud_run.cancel(started.name, 5)
+    cloud.google.runs.cancel(started.name)
     (row,) = cloud.rows("runner_executions")
     assert (row["status"], row["note"], row["error"]) == ("CANCELLED", "Cancelled", "")
 
@@ -225,8 +236,9 @@ def test_the_four_newest_builds_those_under_way_first(cloud: Monitored) -> None:
     assert titles == ["Build ID", "Image", "Region", "Status", "Duration", "Finished", "Note"]
     busy, good, bad, late = shown(table, cloud)
     assert busy == ["busy", "—", "us-central1", "WORKING", "6m 40s", "—", "—"]
-    finished = local_time(cloud.clock.now - timedelta(seconds=37))
-    assert good[3:] == ["SUCCESS", "1m 3s", finished, f"Build completed: {finished}"]
+    over = cloud.clock.now - timedelta(seconds=37)
+    finished, at = local_time(over), f"{over.astimezone(UTC):%b %d, %H:%M:%S}"
+    assert good[3:] == ["SUCCESS", "1m 3s", finished, f"Build completed: {at} UTC"]
     assert bad[3:5] == ["FAILURE", "10s"]
     assert bad[6] == "denied: no writer"
     assert "TIMEOUT" in late[6]
@@ -315,6 +327,31 @@ def test_runs_under_way_with_what_waits_in_the_queue(cloud: Monitored, wandb: Fa
         ["old-run", old.display, "running", "2h 0m 0s", created[1]],
     ]
     assert [region.region for region in table.regions] == ["W&B runs", "W&B queue vertex"]
+
+
+def test_a_waiting_item_is_not_shown_beside_its_own_run(cloud: Monitored, wandb: FakeWandb) -> None:
+    # Both are read at once, and the item a little earlier.
+    item = {"id": "i1", "state": "LEASED", "associatedRunId": "r1", "runSpec": {"name": "otter"}}
+    told = {"project": {"runQueue": {"runQueueItems": {"edges": [{"node": item}]}}}}
+    answer = json.dumps({"data": told}).encode()
+    wandb.faults.add(http_faults.answer(answer), "GetRunQueueItems")
+    assert of(cloud.rows("active_runs"), "state") == ["leased"]
+    wandb.runs.add("team", "vision", "r1", "running")
+    assert of(cloud.rows("active_runs"), "state") == ["running"]
+
+
+def test_more_runs_than_were_asked_for_are_told_as_so_many_or_more(
+    cloud: Monitored, wandb: FakeWandb
+) -> None:
+    for number in range(ACTIVE_READ - 1):
+        wandb.runs.add("team", "vision", f"run{number}", "running", age_seconds=number)
+    assert heading(cloud.table("active_runs")) == "Active W&B runs"
+    for number in range(3):
+        wandb.runs.add("team", "vision", f"more{number}", "running", age_seconds=number)
+    table = cloud.table("active_runs")
+    assert heading(table) == "Active W&B runs (100 or more)"
+    as_json = table.as_json(cloud.clock.now)
+    assert (as_json["found"], as_json["found_more"]) == (100, True)
 
 
 def test_the_ten_newest_runs_that_are_over(cloud: Monitored, wandb: FakeWandb) -> None:

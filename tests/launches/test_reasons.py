@@ -177,7 +177,7 @@ def test_a_cancelled_execution_says_so_and_not_the_summary(
 ) -> None:
     failed_execution(google)
     name = google.runs.start("projects/demo/locations/us-central1/jobs/vertex-ai-launcher").name
-    asked.clouds.cloud_run.cancel(name, 5)
+    google.runs.cancel(name)
     assert asked.execution(name).text == "The execution was cancelled."
     cancelled = asked.clouds.cloud_run.execution(name, 5)
     summary = "Execution x has failed to complete, 0/1 tasks were a success."
@@ -260,6 +260,62 @@ def test_the_runners_own_report_tells_its_fatal_cause(
     reason = asked.execution(name)
     assert (reason.source, entry_id(reason), reason.text) == ("runner report", "V03", line)
     assert reason.context == (f"wandb: ERROR {line}",)
+
+
+@pytest.mark.parametrize(
+    ("fault_class", "advice"),
+    [("repeated", "Look at the line."), ("agent_exit", "Read the agent's last lines.")],
+)
+def test_a_fault_that_only_the_runner_knows_has_its_advice_and_its_last_lines(
+    google: FakeGoogle, kept: Asked, clock: HandClock, fault_class: str, advice: str
+) -> None:
+    name = failed_execution(google, ended_ago=LONG_AGO)
+    event = {
+        "forge_runner": 1,
+        "event": "fatal",
+        "id": "",
+        "class": fault_class,
+        "advice": advice,
+        "line": "gremlins in the agent",
+        "tail": ["polling", "gremlins in the agent"],
+    }
+    write_log(google, name, clock.now - 410 * SECOND, json.dumps(event))
+    reason = kept.execution(name)
+    assert (reason.source, reason.text) == ("runner report", "gremlins in the agent")
+    assert (reason.cause, reason.advice) == (None, advice)
+    # The log has nothing but the report.
+    assert reason.context == ("polling", "gremlins in the agent")
+    assert kept.execution(name) == reason
+    assert len(google.named("ListLogEntries")) == 1
+
+
+def test_of_a_log_that_was_not_read_whole_the_runners_last_lines_are_the_context(
+    google: FakeGoogle, asked: Asked, clock: HandClock
+) -> None:
+    name = failed_execution(google)
+    event = {"forge_runner": 1, "event": "fatal", "id": "", "line": "gremlins", "tail": ["a", "b"]}
+    write_log(google, name, clock.now - 10 * SECOND, "polling", json.dumps(event))
+    assert asked.execution(name).context == ("polling",)
+    write_log(google, name, clock.now - 40 * SECOND, *["polling"] * 3_100)
+    reason = asked.execution(name)
+    assert reason.logs == "only the newest 3000 lines"
+    assert (reason.context, reason.is_read) == (("a", "b"), True)
+
+
+def test_a_log_that_cannot_be_read_is_told_by_a_field(
+    google: FakeGoogle, asked: Asked, clock: HandClock
+) -> None:
+    name = failed_execution(google)
+    assert asked.execution(name).is_read
+    google.faults.add(faults.unavailable(), "ListTasks")
+    assert not asked.execution(name).is_read
+    google.faults.clear()
+    google.faults.add(faults.unavailable(), "ListLogEntries")
+    reason = asked.execution(name)
+    assert not reason.is_read
+    assert Reason.from_json(json.loads(json.dumps(reason.as_json()))) == reason
+    old = {name: held for name, held in reason.as_json().items() if name != "is_read"}
+    assert Reason.from_json(old).is_read
 
 
 def test_a_cause_behind_the_newest_page_is_found(

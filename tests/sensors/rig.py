@@ -68,16 +68,23 @@ class Rig:
         self.sensors = {made.name: made for made in launch_sensors(tools, job)}
 
     def tick(self, sensor: str = "vertex_job_sensor", keep: bool = True) -> dg.SensorResult:
-        """``keep`` False: the daemon died before it kept the cursor."""
-        cursor = self.cursors.get(sensor)
-        with dg.build_sensor_context(instance=self.instance, cursor=cursor) as context:
-            result = self.sensors[sensor](context)
-        if isinstance(result, dg.SkipReason):
-            return dg.SensorResult(skip_reason=result)
-        assert isinstance(result, dg.SensorResult)
+        """``keep`` False: the daemon died before it kept the cursor. It has looked at something."""
+        result = self._ticked(sensor)
+        assert isinstance(result, dg.SensorResult), result
         if keep:
             self.cursors[sensor] = result.cursor
         return result
+
+    def skipped(self, sensor: str = "vertex_job_sensor") -> str:
+        """Why a tick ends before it has seen anything; the cursor stays."""
+        result = self._ticked(sensor)
+        assert isinstance(result, dg.SkipReason), result
+        return result.skip_message or ""
+
+    def _ticked(self, sensor: str) -> object:
+        cursor = self.cursors.get(sensor)
+        with dg.build_sensor_context(instance=self.instance, cursor=cursor) as context:
+            return self.sensors[sensor](context)
 
     def begun(self, state: str = "intended", **columns: Any) -> Launch:
         """A launch whose launcher has gone."""

@@ -123,6 +123,4 @@ def test_a_runner_that_was_cancelled_needs_no_diagnosis(rig: Rig) -> None:
 def test_without_a_runner_a_tick_says_so(rig: Rig) -> None:
     rig.config = {name: value for name, value in rig.config.items() if name != "runner"}
     rig.restart()
-    skipped = rig.tick(SENSOR).skip_reason
-    assert skipped is not None
-    assert skipped.skip_message == "forge.yaml has no cloud.runner: there is no runner to watch"
+    assert rig.skipped(SENSOR) == "forge.yaml has no cloud.runner: there is no runner to watch"

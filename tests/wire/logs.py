@@ -12,7 +12,6 @@ from google.cloud.logging_v2.services.logging_service_v2.transports.grpc import 
     LoggingServiceV2GrpcTransport,
 )
 from google.cloud.logging_v2.types import ListLogEntriesRequest, ListLogEntriesResponse, LogEntry
-from google.logging.type.log_severity_pb2 import LogSeverity
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.struct_pb2 import Struct
 from google.rpc.status_pb2 import Status
@@ -29,9 +28,9 @@ class FakeLogs:
     def __init__(self) -> None:
         self._entries: list[LogEntry] = []
 
-    def add_text(self, at: datetime, text: str, execution: str, severity: str = "DEFAULT") -> None:
+    def add_text(self, at: datetime, text: str, execution: str) -> None:
         """A line that a Cloud Run execution wrote."""
-        self._add(at, RUN_STDERR, _run(execution), severity, text_payload=text)
+        self._add(at, RUN_STDERR, _run(execution), text_payload=text)
 
     def add_json(
         self, at: datetime, message: str, job_id: str, task: str = "workerpool0-0"
@@ -42,7 +41,7 @@ class FakeLogs:
         resource = MonitoredResource(
             type="ml_job", labels={"job_id": job_id, "task_name": task, "project_id": "demo"}
         )
-        self._add(at, f"projects/demo/logs/{task}", (resource, {}), "ERROR", json_payload=fields)
+        self._add(at, f"projects/demo/logs/{task}", (resource, {}), json_payload=fields)
 
     def add_audit(self, at: datetime, message: str, execution: str) -> None:
         """What only the system's audit log tells, without the labels of the execution's own lines."""
@@ -54,7 +53,7 @@ class FakeLogs:
         payload = AnyMessage()
         payload.Pack(audit)
         source = _run(execution)[0], {}
-        self._add(at, SYSTEM_EVENT, source, "ERROR", proto_payload=payload)
+        self._add(at, SYSTEM_EVENT, source, proto_payload=payload)
 
     def rpcs(self) -> Mapping[type, Mapping[str, Callable[[Any], Any]]]:
         return {LoggingServiceV2GrpcTransport: {"list_log_entries": self._list}}
@@ -64,7 +63,6 @@ class FakeLogs:
         at: datetime,
         log_name: str,
         source: tuple[MonitoredResource, dict[str, str]],
-        severity: str,
         **payload: Any,
     ) -> None:
         resource, labels = source
@@ -74,7 +72,6 @@ class FakeLogs:
                 resource=resource,
                 labels=labels,
                 timestamp=at,
-                severity=LogSeverity.Value(severity),
                 insert_id=f"{len(self._entries):08d}",
                 **payload,
             )
@@ -110,8 +107,6 @@ def _field(entry: LogEntry, path: tuple[str, ...]) -> Any:
     match name, rest:
         case ("timestamp" | "log_name" | "insert_id" | "text_payload", []):
             return getattr(entry, name)
-        case ("severity", []):
-            return entry.severity
         case ("resource", ["type"]):
             return entry.resource.type
         case ("resource", ["labels", key]):

@@ -139,12 +139,15 @@ class FakeRuns:
             name = f"{job}/executions/{job.rsplit('/', 1)[1]}-{len(self._records):05d}"
             execution = Execution(name=name, job=job, create_time=born, task_count=1)
             execution.template = self._jobs[job].template.template
-            execution.labels = self._jobs[job].template.labels
             for given in overrides.container_overrides if overrides else ():
                 for container in execution.template.containers:
                     container.env.extend(given.env)
             self._records[name] = _Record(execution, born, life or self.life)
             return self._records[name].seen(self._clock())
+
+    def cancel(self, name: str) -> None:
+        """As a person does it."""
+        self._records[name].cancelled = self._clock()
 
     def rpcs(self) -> Mapping[type, Mapping[str, Callable[[Any], Any]]]:
         return {
@@ -157,7 +160,6 @@ class FakeRuns:
             ExecutionsGrpcTransport: {
                 "list_executions": self._list,
                 "get_execution": lambda request: self._record(request.name).seen(self._clock()),
-                "cancel_execution": self._cancel,
             },
             TasksGrpcTransport: {"list_tasks": self._tasks},
         }
@@ -197,13 +199,6 @@ class FakeRuns:
         )
         rows, token = page(found, request.page_size, request.page_token)
         return ListExecutionsResponse(executions=rows, next_page_token=token)
-
-    def _cancel(self, request: Any) -> Operation:
-        record = self._record(request.name)
-        if record.seen(self._clock()).completion_time:
-            raise WireError(grpc.StatusCode.FAILED_PRECONDITION, "The execution has completed.")
-        record.cancelled = self._clock()
-        return _done(record.seen(self._clock()))
 
     def _tasks(self, request: Any) -> ListTasksResponse:
         return ListTasksResponse(tasks=[self._record(request.parent).task(self._clock())])

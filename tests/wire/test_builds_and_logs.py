@@ -49,15 +49,15 @@ def test_all_three_payloads_of_one_execution_oldest_first(
 ) -> None:
     second = timedelta(seconds=1)
     google.logs.add_audit(clock.now, "Execution runner-1 has failed to complete", "runner-1")
-    google.logs.add_text(clock.now - second, "Container called exit(2).", "runner-1", "WARNING")
+    google.logs.add_text(clock.now - second, "Container called exit(2).", "runner-1")
     google.logs.add_text(clock.now - second, "not ours", "runner-2")
     google.logs.add_text(clock.now - 90 * second, "too old", "runner-1")
     google.logs.add_text(clock.now + second, "too new", "runner-1")
     condition = of_execution("projects/demo/locations/us-central1/jobs/runner/executions/runner-1")
     listing = logs.entries(condition, clock.now - 60 * second, clock.now, 100, 5)
-    assert [(entry.severity, entry.text) for entry in listing.rows] == [
-        ("WARNING", "Container called exit(2)."),
-        ("ERROR", "Execution runner-1 has failed to complete"),
+    assert [entry.text for entry in listing.rows] == [
+        "Container called exit(2).",
+        "Execution runner-1 has failed to complete",
     ]
     assert listing.rows[0].at == clock.now - second
 
@@ -90,9 +90,9 @@ def test_the_newest_entries_are_kept_over_pages(
 
 
 def test_reads_stop_at_our_own_limit_before_google_counts_sixty(
-    google: FakeGoogle, logs: Logs, clock: HandClock
+    google: FakeGoogle, demo: Access, clock: HandClock
 ) -> None:
-    logs._connections._clock = lambda: 0.0
+    logs = Logs(demo, lambda: 0.0)
     for _ in range(20):
         logs.entries(of_job("1"), clock.now, clock.now, 10, 5)
     with pytest.raises(Throttled, match="Cloud Logging is not asked again") as caught:

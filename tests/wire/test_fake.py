@@ -55,7 +55,6 @@ def test_the_paths_are_those_of_the_real_clients(google: FakeGoogle) -> None:
         "/google.cloud.aiplatform.v1.JobService/CreateCustomJob",
         "/google.cloud.aiplatform.v1.JobService/GetCustomJob",
         "/google.cloud.aiplatform.v1.JobService/ListCustomJobs",
-        "/google.cloud.run.v2.Executions/CancelExecution",
         "/google.cloud.run.v2.Executions/GetExecution",
         "/google.cloud.run.v2.Executions/ListExecutions",
         "/google.cloud.run.v2.Jobs/CreateJob",

@@ -34,10 +34,8 @@ def fake(clock: HandClock) -> Iterator[FakeWandb]:
 
 
 @pytest.fixture
-def wandb(fake: FakeWandb) -> Iterator[Wandb]:
-    made = Wandb(wandb_access(fake.environment))
-    yield made
-    made.close()
+def wandb(fake: FakeWandb) -> Wandb:
+    return Wandb(wandb_access(fake.environment))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +51,7 @@ def wandb(fake: FakeWandb) -> Iterator[Wandb]:
         (http_faults.status(500, "<html>Oh</html>"), Unavailable, "answered 500$"),
         (http_faults.status(502), Unavailable, "answered 502"),
         (http_faults.status(503), Unavailable, "answered 503"),
-        (http_faults.drop(), Unavailable, "did not answer Viewer: "),
+        (http_faults.drop(), Unavailable, "asked for ProjectRunQueues, did not answer: "),
         (http_faults.answer(b"<html>"), Unavailable, "no JSON"),
         (http_faults.answer(b"[" * 100_000), Unavailable, "no JSON"),
         (http_faults.answer(b"[]"), Unavailable, "without data"),
@@ -66,18 +64,18 @@ def wandb(fake: FakeWandb) -> Iterator[Wandb]:
         (http_faults.refused("Internal server error"), Unavailable, "Internal"),
         (http_faults.refused('Cannot query field "a" on type "AConnection".'), Refused, "Cannot"),
         (http_faults.refused("the spec has no image"), Refused, "has no image"),
-        (http_faults.refused("half of it", data={"viewer": {"id": 1}}), Unavailable, "half of it"),
+        (http_faults.refused("half of it", data={"project": {"id": 1}}), Unavailable, "half of it"),
     ],
 )
 def test_an_error_is_named_and_sent_once(
     fake: FakeWandb, wandb: Wandb, fault: HttpFault, kind: type[CloudError], said: str
 ) -> None:
-    fake.faults.add(fault, "Viewer")
+    fake.faults.add(fault, "ProjectRunQueues")
     with pytest.raises(CloudError, match=said) as caught:
-        wandb.viewer(5)
+        wandb.agents(ENTITY, 5)
     assert type(caught.value) is kind
     assert len(fake.asked) == 1
-    assert wandb.agents(ENTITY, 5) == ()
+    assert wandb.items(ENTITY, QUEUE, 5).rows == ()
 
 
 @pytest.mark.parametrize(
@@ -94,34 +92,34 @@ def test_an_error_is_named_and_sent_once(
 def test_a_429_tells_how_long_to_wait(
     fake: FakeWandb, wandb: Wandb, headers: dict[str, str], seconds: float | None
 ) -> None:
-    fake.faults.add(http_faults.status(429, "slow down", **headers), "Viewer")
+    fake.faults.add(http_faults.status(429, "slow down", **headers), "ProjectRunQueues")
     with pytest.raises(Throttled, match="answered 429: slow down") as caught:
-        wandb.viewer(5)
+        wandb.agents(ENTITY, 5)
     assert caught.value.retry_after == seconds
 
 
 def test_an_operation_that_was_throttled_is_not_sent_before_its_time(fake: FakeWandb) -> None:
     at = 1000.0
     wandb = Wandb(wandb_access(fake.environment), lambda: at)
-    fake.faults.add(http_faults.throttled("30"), "Viewer", times=1)
+    fake.faults.add(http_faults.throttled("30"), "ProjectRunQueues", times=1)
     with pytest.raises(Throttled):
-        wandb.viewer(5)
+        wandb.agents(ENTITY, 5)
     at += 29
-    with pytest.raises(Throttled, match=r"not asked for Viewer again for 1\.0 s"):
-        wandb.viewer(5)
+    with pytest.raises(Throttled, match=r"not asked for ProjectRunQueues again for 1\.0 s"):
+        wandb.agents(ENTITY, 5)
     assert len(fake.asked) == 1
     # Only that one.
-    assert wandb.agents(ENTITY, 5) == ()
+    assert wandb.items(ENTITY, QUEUE, 5).rows == ()
     at += 1
-    assert wandb.viewer(5) == "ada"
+    assert wandb.agents(ENTITY, 5) == ()
 
 
 def test_an_operation_has_its_own_limit(fake: FakeWandb) -> None:
     wandb = Wandb(wandb_access(fake.environment), lambda: 1000.0)
     for _ in range(30):
-        wandb.viewer(5)
+        wandb.agents(ENTITY, 5)
     with pytest.raises(Throttled, match="our own limit"):
-        wandb.viewer(5)
+        wandb.agents(ENTITY, 5)
     assert len(fake.asked) == 30
     wandb.push(ENTITY, QUEUE, SPEC, 5)
 
@@ -132,12 +130,14 @@ def test_an_operation_has_its_own_limit(fake: FakeWandb) -> None:
 def test_the_deadline_is_of_the_whole_answer(
     fake: FakeWandb, wandb: Wandb, fault: HttpFault
 ) -> None:
-    fake.faults.add(fault, "Viewer", times=1)
+    fake.faults.add(fault, "ProjectRunQueues", times=1)
     began = time.monotonic()
-    with pytest.raises(TimedOut, match=r"no whole answer to Viewer within 0\.3 s"):
-        wandb.viewer(0.3)
+    with pytest.raises(
+        TimedOut, match=r"asked for ProjectRunQueues, gave no whole answer within 0\.3 s"
+    ):
+        wandb.agents(ENTITY, 0.3)
     assert 0.25 < time.monotonic() - began < 2
-    assert wandb.viewer(5) == "ada"
+    assert wandb.agents(ENTITY, 5) == ()
 
 
 def test_the_deadline_is_of_all_requests_of_a_call(fake: FakeWandb, wandb: Wandb) -> None:
@@ -148,24 +148,24 @@ def test_the_deadline_is_of_all_requests_of_a_call(fake: FakeWandb, wandb: Wandb
         wandb.queue(ENTITY, QUEUE, 0.6)
     assert time.monotonic() - began < 2
     with pytest.raises(TimedOut, match="no time left"):
-        wandb.viewer(0)
+        wandb.agents(ENTITY, 0)
 
 
 def test_latency_within_the_deadline_is_waited_for(fake: FakeWandb, wandb: Wandb) -> None:
     fake.faults.add(http_faults.latency(0.1))
-    assert wandb.viewer(5) == "ada"
+    assert wandb.agents(ENTITY, 5) == ()
 
 
 def test_a_server_that_is_not_there(fake: FakeWandb, wandb: Wandb) -> None:
     fake.close()
-    with pytest.raises(Unavailable, match="did not answer Viewer"):
-        wandb.viewer(5)
+    with pytest.raises(Unavailable, match="asked for ProjectRunQueues, did not answer"):
+        wandb.agents(ENTITY, 5)
 
 
 def test_an_address_that_is_not_the_api(fake: FakeWandb) -> None:
     base_url = fake.environment["WANDB_BASE_URL"] + "/elsewhere"
     with pytest.raises(NotFound, match="answered 404: 404 page not found"):
-        Wandb(WandbAccess(base_url, KEY)).viewer(5)
+        Wandb(WandbAccess(base_url, KEY)).agents(ENTITY, 5)
 
 
 @pytest.mark.parametrize(
@@ -206,13 +206,15 @@ def test_a_look_up_that_fails_is_told_from_one_that_finds_nothing(
 
 
 def test_many_threads_share_one_client(fake: FakeWandb, wandb: Wandb) -> None:
-    names: list[str] = []
-    threads = [threading.Thread(target=lambda: names.append(wandb.viewer(10))) for _ in range(20)]
+    found: list[object] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(wandb.agents(ENTITY, 10))) for _ in range(20)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert names == ["ada"] * 20
+    assert found == [()] * 20
 
 
 def test_the_key_is_never_told(
@@ -230,7 +232,7 @@ def test_the_key_is_never_told(
         fake.faults.clear()
         fake.faults.add(fault)
         with pytest.raises(CloudError) as caught:
-            wandb.viewer(0.5)
+            wandb.agents(ENTITY, 0.5)
         said += traceback.format_exception(caught.value)
     assert any("***" in line for line in said)
     assert KEY not in "".join([*said, caplog.text])

@@ -92,7 +92,6 @@ class FakeQueues:
                 "heartbeatAt": stamp(heartbeat),
                 "hostname": "localhost",
                 "runQueues": [self.named(entity, queue).id for queue in queues],
-                "stopPolling": False,
             }
         )
         return f"agent{len(agents) - 1}"

@@ -18,10 +18,8 @@ class FakeRun:
     display: str
     state: str
     config: Mapping[str, Any]
-    tags: Sequence[str]
     created: datetime
     heartbeat: datetime | None
-    stopped: bool = False
 
     @property
     def id(self) -> str:
@@ -37,10 +35,8 @@ class FakeRun:
             "displayName": self.display,
             "state": self.state,
             "config": json.dumps(wrapped | {"_wandb": {"value": {"t": {}}}}),
-            "tags": list(self.tags),
             "createdAt": stamp(self.created),
             "heartbeatAt": None if self.heartbeat is None else stamp(self.heartbeat),
-            "stopped": self.stopped,
         }
 
 
@@ -58,12 +54,11 @@ class FakeWandbRuns:
         age_seconds: float = 0.0,
         seconds: float | None = None,
         config: Mapping[str, Any] | None = None,
-        tags: Sequence[str] = (),
     ) -> FakeRun:
         """``seconds``: from its creation to its last heartbeat, None for now."""
         created = self._clock() - timedelta(seconds=age_seconds)
         last = self._clock() if seconds is None else created + timedelta(seconds=seconds)
-        run = FakeRun(entity, project, name, f"{name}-1", state, config or {}, tags, created, last)
+        run = FakeRun(entity, project, name, f"{name}-1", state, config or {}, created, last)
         self.all.append(run)
         return run
 
@@ -87,17 +82,7 @@ class FakeWandbRuns:
             rows.sort(key=lambda run: run.created, reverse=order.startswith("-"))
             return connection([run.seen() for run in rows], after, first)
 
-        def one(_: Any, name: str) -> dict[str, Any] | None:
-            return next((run.seen() for run in mine if run.name == name), None)
-
-        return {"runs": found, "run": one}
-
-    def stop(self, input: Mapping[str, Any]) -> dict[str, Any]:
-        for run in self.all:
-            if run.id == input["id"]:
-                run.stopped = True
-                return {"success": True}
-        raise ValueError("run not found")
+        return {"runs": found}
 
 
 def _states(filters: Mapping[str, Any]) -> Sequence[str] | None:

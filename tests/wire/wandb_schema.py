@@ -8,7 +8,6 @@ scalar JSON
 scalar JSONString
 
 type Query {
-  viewer: User
   project(name: String, entityName: String): Project
   entity(name: String): Entity
 }
@@ -17,10 +16,7 @@ type Mutation {
   pushToRunQueue(input: PushToRunQueueInput!): PushToRunQueuePayload
   pushToRunQueueByName(input: PushToRunQueueByNameInput!): PushToRunQueueByNamePayload
   deleteFromRunQueue(input: DeleteFromRunQueueInput!): DeleteFromRunQueuePayload
-  stopRun(input: StopRunInput!): StopRunPayload
 }
-
-type User { id: ID! name: String! username: String entity: String email: String }
 
 type Entity { id: ID! name: String! defaultResourceConfig(id: ID!): DefaultResourceConfig }
 type DefaultResourceConfig { id: ID! config: JSON resource: String! }
@@ -31,7 +27,6 @@ type Project {
   launchAgents: [LaunchAgent!]!
   runQueue(name: String!): RunQueue
   runQueues: [RunQueue!]!
-  run(name: String!): Run
   runs(
     filters: JSONString, order: String, after: String, first: Int
   ): RunConnection
@@ -44,7 +39,6 @@ type LaunchAgent {
   heartbeatAt: DateTime
   hostname: String!
   runQueues: [ID!]!
-  stopPolling: Boolean!
 }
 
 enum RunQueueAccessType { PROJECT USER }
@@ -54,7 +48,6 @@ type RunQueue {
   id: ID!
   name: String!
   access: RunQueueAccessType!
-  createdBy: Int
   defaultResourceConfigID: ID
   runQueueItem(id: ID!): RunQueueItem
   runQueueItems(after: String, first: Int): RunQueueItemConnection!
@@ -78,10 +71,8 @@ type Run {
   displayName: String
   state: String
   config: JSONString
-  tags: [String!]
   createdAt: DateTime!
   heartbeatAt: DateTime
-  stopped: Boolean
 }
 
 type RunConnection { edges: [RunEdge!]! pageInfo: PageInfo! }
@@ -99,7 +90,4 @@ type PushToRunQueueByNamePayload { runQueueItemId: ID! runSpec: JSONString! }
 
 input DeleteFromRunQueueInput { queueID: ID! runQueueItemId: ID! }
 type DeleteFromRunQueuePayload { success: Boolean }
-
-input StopRunInput { id: ID! }
-type StopRunPayload { success: Boolean! }
 """)

@@ -35,19 +35,14 @@ class Asked:
 
 
 class FakeWandb:
-    """``user``: of the one key that it knows."""
-
-    def __init__(
-        self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), user: str = "ada"
-    ) -> None:
-        self.user = user
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.faults = HttpFaults()
         self.asked: list[Asked] = []
         self.queues = FakeQueues(clock)
         self.runs = FakeWandbRuns(clock)
         self._closing = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
 
@@ -91,9 +86,7 @@ class FakeWandb:
         return self._closing.is_set()
 
     def _root(self) -> dict[str, Any]:
-        viewer = {"id": "user1", "name": self.user, "username": self.user, "entity": self.user}
         return {
-            "viewer": viewer,
             "project": lambda _, name, entityName: self._project(entityName, name),  # noqa: N803
             "entity": lambda _, name: {
                 "id": name,
@@ -103,7 +96,6 @@ class FakeWandb:
             "pushToRunQueueByName": lambda _, input: self.queues.push_by_name(input),
             "pushToRunQueue": lambda _, input: self.queues.push_by_id(input),
             "deleteFromRunQueue": lambda _, input: self.queues.delete(input),
-            "stopRun": lambda _, input: self.runs.stop(input),
         }
 
     def _project(self, entity: str, name: str) -> dict[str, Any] | None:
@@ -113,6 +105,11 @@ class FakeWandb:
         empty: dict[str, Any] = {"runQueues": [], "launchAgents": []}
         queues = self.queues.project(entity) if launches else empty
         return {"id": name, "name": name, **queues, **self.runs.project(entity, name)}
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """Of connections at once: the default refuses some when there are more than five."""
 
 
 def _handler(fake: FakeWandb) -> type[BaseHTTPRequestHandler]:

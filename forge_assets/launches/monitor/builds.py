@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from forge_assets.launches.monitor.reads import Picked, RegionRows, newest
-from forge_assets.launches.monitor.shown import local_time
 from forge_assets.launches.monitor.table import Cell, Column, RegionState, Row, Span, Table
 from forge_assets.launches.monitor.tables import ACTIVE_BUILDS, RECENT_BUILDS
 from forge_assets.launches.reasons import build_reason
@@ -71,5 +70,7 @@ def _row(build: Build, region: RegionState) -> Row:
 
 def _note(build: Build) -> str:
     if build.status == "SUCCESS":
-        return f"Build completed: {local_time(build.ended)}" if build.ended else "Build completed"
+        # A reader of JSON or of metadata may be in another zone than the writer.
+        at = f": {build.ended:%b %d, %H:%M:%S} UTC" if build.ended else ""
+        return f"Build completed{at}"
     return "a state that this version does not know" if build.status == "UNKNOWN" else ""

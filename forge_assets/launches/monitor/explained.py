@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from forge_assets.launches.runner_report import RunnerReport
+
 
 @dataclass(frozen=True, slots=True)
 class Explained:
@@ -16,9 +18,9 @@ class Explained:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """By full name. ``runs``: jobs that a runner took so far, None for not told; ``runs_note``: why
-    none were counted, "" when they were."""
+    """By full name. ``reports``: what a runner told of itself; ``unread``: why the others' are not
+    there, "" when all are."""
 
     explained: Mapping[str, Explained] = field(default_factory=dict)
-    runs: Mapping[str, int | None] = field(default_factory=dict)
-    runs_note: str = ""
+    reports: Mapping[str, RunnerReport] = field(default_factory=dict)
+    unread: str = ""

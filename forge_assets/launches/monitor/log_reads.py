@@ -1,29 +1,31 @@
 """What only logs tell: why something failed, and how many jobs a runner took. With a deadline of its
 own, since a table does not wait for logs."""
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from forge_assets.launches.clouds import Clouds
-from forge_assets.launches.log_reader import PAGE, LogReader, late_lines_are_in
+from forge_assets.launches.log_reader import PAGE, LogReader, late_lines_are_in, store_may_be_away
 from forge_assets.launches.monitor import runner_executions, vertex_jobs
 from forge_assets.launches.monitor.explained import Explained, Told
 from forge_assets.launches.reasons import Reason, execution_reason, job_reason
 from forge_assets.launches.runner import short
-from forge_assets.launches.runner_report import read_report
+from forge_assets.launches.runner_report import RunnerReport, read_report
+from resources.cloud.ask_all import ask_all
 from resources.cloud.cloud_run import Execution
-from resources.cloud.listing import Listing
 from resources.cloud.log_entry import LogEntry
 from resources.cloud.logs import of_execution
-from resources.cloud.regions import RegionRead, read_regions
 from resources.cloud.vertex import Job
 from resources.diagnosis_store import DiagnosisStore
 
 CONTEXT_LINES = 100
 
-_RUNS = "runs"
-"""A task's name that no resource has."""
+_REPORTS = "reports"
+"""A question's name that no resource has."""
+_KEPT = "runs:"
+"""Before an execution's name: what is kept of its report."""
 
 # The lines that read_report counts by: an agent's log is long, and one read brings its end only.
 _REPORT_LINES = " OR ".join(
@@ -56,7 +58,7 @@ class LogReads:
         self._diagnoses = diagnoses
         self._clock = clock
         self._reasons: dict[str, Reason] = {}
-        self._runs: dict[str, int | None] = {}
+        self._reports: dict[str, RunnerReport] = {}
 
     def read(self, executions: Sequence[Execution], jobs: Sequence[Job], seconds: float) -> Told:
         """After ``seconds`` at the latest; one log read counts the jobs of all ``executions``."""
@@ -65,31 +67,30 @@ class LogReads:
             *(each for each in executions if each.state in runner_executions.FAILED),
             *(each for each in jobs if each.state in vertex_jobs.FAILED),
         ]
-        counted = [each for each in executions if self._is_to_be_counted(each)]
-        tasks = {
+        counted = [
+            each
+            for each in executions
+            if each.state != "PENDING" and each.name not in self._reports
+        ]
+        questions: dict[str, Ask] = {
             each.name: self._explain(each, now) for each in failed if each.name not in self._reasons
         }
         if counted:
-            tasks[_RUNS] = lambda left: self._count(counted, now, left)
-        answers = {
-            answer.region: answer
-            for answer in read_regions(
-                lambda name, left: Listing((tasks[name](left),)), list(tasks), seconds, self._clock
-            )
-        }
-        runs, note = _counted(answers.pop(_RUNS, None))
-        self._keep(answers, failed, now)
-        if not note:
+            questions[_REPORTS] = lambda left: self._count(counted, now, left)
+        answers = ask_all(questions, seconds)
+        reports, unread = _counted(answers.pop(_REPORTS, ({}, "")))
+        if not unread:
             over = [each for each in counted if late_lines_are_in(each, now)]
-            self._runs.update((each.name, runs[each.name]) for each in over)
+            self._reports.update((each.name, reports[each.name]) for each in over)
+        for each in failed:
+            reason = answers.get(each.name)
+            if isinstance(reason, Reason) and reason.is_read and late_lines_are_in(each, now):
+                self._reasons[each.name] = reason
         explained = {
-            each.name: _explained(self._reasons.get(each.name), answers.get(each.name))
+            each.name: _explained(self._reasons.get(each.name) or answers[each.name])
             for each in failed
         }
-        return Told(explained, {**self._runs, **runs}, note)
-
-    def _is_to_be_counted(self, execution: Execution) -> bool:
-        return execution.state != "PENDING" and execution.name not in self._runs
+        return Told(explained, {**self._reports, **reports}, unread)
 
     def _explain(self, failed: Execution | Job, now: datetime) -> Ask:
         def ask(left: float) -> Reason:
@@ -101,46 +102,52 @@ class LogReads:
 
     def _count(
         self, executions: Sequence[Execution], now: datetime, seconds: float
-    ) -> tuple[dict[str, int | None], str]:
-        """By name, and why they are not told."""
-        written = " OR ".join(f"({of_execution(each.name)})" for each in executions)
+    ) -> tuple[dict[str, RunnerReport], str]:
+        """By name, and why some are not told."""
+        end = time.monotonic() + seconds
+        over = [each for each in executions if late_lines_are_in(each, now)]
+        kept = {each.name: report for each in over if (report := self._kept(each))}
+        fresh = [each for each in executions if each.name not in kept]
+        if not fresh:
+            return kept, ""
+        written = " OR ".join(f"({of_execution(each.name)})" for each in fresh)
         condition = f"({written}) AND ({_REPORT_LINES})"
-        since = min(each.created for each in executions)
-        log = LogReader(self._clouds.logs, self._diagnoses).read(
-            condition, since, now, PAGE, seconds
-        )
-        runs = {each.name: read_report(_of(each, log.entries)).runs for each in executions}
-        why = log.said or (log.note if log.is_cut else "")
-        return runs, f"jobs not counted: {why}" if why else ""
+        since = min(each.created for each in fresh)
+        reader = LogReader(self._clouds.logs, self._diagnoses)
+        log = reader.read(condition, since, now, PAGE, end - time.monotonic())
+        reports = {each.name: read_report(_of(each, log.entries)) for each in fresh}
+        if not log.is_whole:
+            return {**kept, **reports}, f"jobs not counted: {log.said or log.note}"
+        for each in over:
+            if each.name not in kept:
+                self._keep(each, reports[each.name])
+        return {**kept, **reports}, ""
 
-    def _keep(
-        self,
-        answers: Mapping[str, RegionRead[Any]],
-        failed: Iterable[Execution | Job],
-        now: datetime,
-    ) -> None:
-        """Of what ended long enough ago for all its lines to be there."""
-        for each in failed:
-            answer = answers.get(each.name)
-            if answer and answer.rows and late_lines_are_in(each, now):
-                reason: Reason = answer.rows[0]
-                if "not read" not in reason.logs:
-                    self._reasons[each.name] = reason
+    def _kept(self, execution: Execution) -> RunnerReport | None:
+        if self._diagnoses is not None:
+            with store_may_be_away():
+                found = self._diagnoses.diagnosis(_KEPT + execution.name)
+                return RunnerReport(found["runs"], found["note"]) if found else None
+        return None
 
-
-def _counted(answer: RegionRead[Any] | None) -> tuple[Mapping[str, int | None], str]:
-    if answer is None:
-        return {}, ""
-    if answer.rows:
-        runs, note = answer.rows[0]
-        return runs, note
-    return {}, f"jobs not counted: {answer.said}"
+    def _keep(self, execution: Execution, report: RunnerReport) -> None:
+        if self._diagnoses is not None:
+            with store_may_be_away():
+                content = {"runs": report.runs, "note": report.note}
+                self._diagnoses.keep_diagnosis(_KEPT + execution.name, content)
 
 
-def _explained(kept: Reason | None, answer: RegionRead[Any] | None) -> Explained:
-    reason: Reason | None = kept or (answer.rows[0] if answer and answer.rows else None)
-    if reason is None:
-        return Explained("", "", (), f"not read: {answer.said}" if answer else "not read")
+def _counted(answer: Any) -> tuple[Mapping[str, RunnerReport], str]:
+    """Of an answer, or of the error that came instead."""
+    if isinstance(answer, Exception):
+        return {}, f"jobs not counted: {answer}"
+    reports, unread = answer
+    return reports, unread
+
+
+def _explained(reason: Reason | Exception) -> Explained:
+    if isinstance(reason, Exception):
+        return Explained(log_note=f"not read: {reason}")
     return Explained(reason.text, reason.advice, reason.context[-CONTEXT_LINES:], reason.logs)
 
 

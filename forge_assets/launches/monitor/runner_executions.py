@@ -7,6 +7,7 @@ from forge_assets.launches.monitor.reads import Picked, RegionRows, newest
 from forge_assets.launches.monitor.table import Cell, Column, RegionState, Row, Span, Table
 from forge_assets.launches.monitor.tables import RUNNER_EXECUTIONS
 from forge_assets.launches.runner import queues, short
+from forge_assets.launches.runner_report import RunnerReport, completed
 from resources.cloud.cloud_run import Execution
 
 LIMIT = 5
@@ -45,7 +46,7 @@ def runner_executions(picked: Picked[Execution], told: Told) -> Table:
 
 def _row(execution: Execution, region: RegionState, told: Told) -> Row:
     why = told.explained.get(execution.name, Explained())
-    runs = told.runs.get(execution.name)
+    report = told.reports.get(execution.name, RunnerReport(None))
     failed = execution.state in FAILED
     error = (why.text or execution.message or "no reason was told") if failed else ""
     over = execution.is_over and execution.ended is None
@@ -56,27 +57,26 @@ def _row(execution: Execution, region: RegionState, told: Told) -> Row:
         "queue": ", ".join(queues(execution.args)) or None,
         "region": execution.region,
         "status": "FINISHED" if execution.state == "SUCCEEDED" else execution.state,
-        "runs": runs,
+        "runs": report.runs,
         # Of an end without a time nothing is known.
         "lifetime": Span(None if over else execution.started or execution.created, execution.ended),
         "created": execution.created,
         "ended": execution.ended,
-        "note": error or _note(execution.state, runs, told.runs_note),
+        "note": error or _note(execution.state, report, told.unread),
     }
     name = short(execution.name)
     return Row(name, cells, region, error, why.advice, why.log, why.log_note)
 
 
-def _note(state: str, runs: int | None, runs_note: str) -> str:
+def _note(state: str, report: RunnerReport, unread: str) -> str:
+    not_counted = f" ({unread})" if report.runs is None and unread else ""
     match state:
         case "PENDING":
             return "Starting..."
         case "RUNNING":
-            return f"Running... ({runs_note})" if runs is None and runs_note else "Running..."
-        case "SUCCEEDED" if runs is not None:
-            return f"Completed: {runs} job{'' if runs == 1 else 's'}"
+            return f"Running...{not_counted}"
         case "SUCCEEDED":
-            return f"Completed ({runs_note})" if runs_note else "Completed"
+            return (report.note or completed(report.runs)) + not_counted
         case "CANCELLED":
             return "Cancelled"
     return "a state that this version does not know"

@@ -100,8 +100,10 @@ def error_lines(row: Row, with_log: bool) -> Iterator[str]:
 
 def heading(table: Table) -> str:
     """The title with how many rows are shown of how many."""
-    shown = len(table.rows)
-    return f"{table.title} ({shown} of {table.found})" if shown < table.found else table.title
+    shown, found = len(table.rows), f"{table.found} or more" if table.more else str(table.found)
+    if shown < table.found:
+        return f"{table.title} ({shown} of {found})"
+    return f"{table.title} ({found})" if table.more else table.title
 
 
 def _cut(text: str, longest: int) -> str:

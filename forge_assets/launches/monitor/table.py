@@ -94,7 +94,8 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``found``: how many rows there are, shown or not; ``note``: in place of what is not set up."""
+    """``found``: how many rows there are, shown or not; ``more``: perhaps more than these, since no more
+    were asked for. ``note``: in place of what is not set up."""
 
     name: str
     title: str
@@ -103,6 +104,7 @@ class Table:
     regions: Sequence[RegionState]
     found: int
     note: str = ""
+    more: bool = False
 
     @property
     def unread(self) -> Sequence[RegionState]:
@@ -119,6 +121,7 @@ class Table:
             "regions": [region.as_json(now) for region in self.regions],
             "complete": self.complete,
             "found": self.found,
+            "found_more": self.more,
             "note": self.note,
         }
 

@@ -38,13 +38,14 @@ def active_runs(
         if _is_waiting(item, project) and item.run_id not in started
     ]
     regions = [*picked.regions, *(read.region for read in items)]
-    return _table(ACTIVE_RUNS, [*waiting, *rows], regions)
+    return _table(ACTIVE_RUNS, [*waiting, *rows], regions, more=_are_cut(runs, ACTIVE_READ))
 
 
 def completed_runs(runs: Sequence[RegionRows[Run]]) -> Table:
     picked = newest(runs, COMPLETED_LIMIT, lambda run: run.is_over, _age_key)
     rows = [_run_row(run, region) for region, run in picked.found]
-    return _table(COMPLETED_RUNS, rows, picked.regions)
+    more = _are_cut(runs, COMPLETED_LIMIT)
+    return _table(COMPLETED_RUNS, rows, picked.regions, more=more)
 
 
 def without_wandb(name: str, note: str) -> Table:
@@ -52,8 +53,19 @@ def without_wandb(name: str, note: str) -> Table:
     return _table(name, [], [], note)
 
 
-def _table(name: str, rows: Sequence[Row], regions: Sequence[RegionState], note: str = "") -> Table:
-    return Table(name, _TITLES[name], COLUMNS, rows, regions, len(rows), note)
+def _are_cut(runs: Sequence[RegionRows[Run]], asked: int) -> bool:
+    """Whether W&B gave as many as it was asked for, and may have more."""
+    return any(len(read.rows) >= asked for read in runs)
+
+
+def _table(
+    name: str,
+    rows: Sequence[Row],
+    regions: Sequence[RegionState],
+    note: str = "",
+    more: bool = False,
+) -> Table:
+    return Table(name, _TITLES[name], COLUMNS, rows, regions, len(rows), note, more)
 
 
 def _age_key(run: Run) -> tuple[object, str]:
