@@ -1,9 +1,10 @@
 """The monitor's tables for a terminal."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -21,8 +22,9 @@ from forge_assets.launches.monitor.shown import (
 from forge_assets.launches.monitor.table import Column, Row, Snapshot, Table
 from resources.plain_text import visible
 
-_WRAPPED = ("queue", "image", "region", "display_name", "name", "created", "finished", "note")
-"""On a narrow terminal; what names a row, its state and its durations stay on one line."""
+NARROW = 110
+"""Columns of a terminal, below which a table leaves out what stands elsewhere or matters least."""
+_LEFT_OUT = ("created", "finished", "note")
 
 
 def rendered(snapshot: Snapshot, now: datetime, with_logs: bool) -> RenderableType:
@@ -38,7 +40,7 @@ def rendered(snapshot: Snapshot, now: datetime, with_logs: bool) -> RenderableTy
 def _parts(table: Table, now: datetime, with_logs: bool) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(f"\n{heading(table)}", style="bold")]
     if table.rows:
-        parts.append(_table(table, now))
+        parts.append(_ByWidth(table, now))
     else:
         parts.append(Text(f"  {nothing_line(table)}", style="dim"))
     parts += [Text(f"  ! {line}", style="yellow") for line in region_lines(table, now)]
@@ -48,14 +50,29 @@ def _parts(table: Table, now: datetime, with_logs: bool) -> list[RenderableType]
     return parts
 
 
-def _table(table: Table, now: datetime) -> RichTable:
+@dataclass(frozen=True, slots=True)
+class _ByWidth:
+    """A table as wide as the terminal is when it is drawn."""
+
+    table: Table
+    now: datetime
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield _table(self.table, self.now, options.max_width)
+
+
+def _table(table: Table, now: datetime, width: int) -> RichTable:
+    columns = [
+        column for column in table.columns if width >= NARROW or column.name not in _LEFT_OUT
+    ]
     shown = RichTable(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for column in table.columns:
-        shown.add_column(column.title, no_wrap=column.name not in _WRAPPED, overflow="fold")
-    shown.add_column(READ, overflow="fold")
+    for column in columns:
+        wraps = column.name == "note"
+        shown.add_column(column.title, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
+    shown.add_column(READ, no_wrap=True, overflow="ellipsis")
     for row in table.rows:
         fresh = Text(freshness(row.region, now), style="" if row.region.state == "ok" else "yellow")
-        shown.add_row(*(_cell(row, column, now) for column in table.columns), fresh)
+        shown.add_row(*(_cell(row, column, now) for column in columns), fresh)
     return shown
 
 

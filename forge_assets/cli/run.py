@@ -132,11 +132,9 @@ def materialize(plan: WorkflowPlan, stage: Stage, config: dict[str, Any]) -> End
 
     from forge_assets.definitions import defs
     from forge_assets.interactions import dagster_runs
-    from forge_assets.interactions.assets import MODEL_WEIGHTS, SUBJECTS
+    from forge_assets.interactions.stage_selection import stage_selection
 
     name = plan.workflow.name
-    keys = [SUBJECTS, MODEL_WEIGHTS]
-    keys += [dg.AssetKey([name, part]) for part in ("gate", *plan.versions, "results")]
     run_config: dict[str, Any] = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     if config:
         run_config["ops"] = {f"{name}__wave": {"config": config}}
@@ -146,7 +144,7 @@ def materialize(plan: WorkflowPlan, stage: Stage, config: dict[str, Any]) -> End
             result = job.execute_in_process(
                 instance=instance,
                 partition_key=stage.key,
-                asset_selection=keys,
+                asset_selection=stage_selection(plan),
                 run_config=run_config,
                 raise_on_error=False,
             )

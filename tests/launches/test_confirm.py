@@ -14,7 +14,7 @@ JOB = Job("j", "r", "d", "RUNNING", {}, AT, None, None, 0, "")
 
 
 def execution(state: str) -> Execution:
-    return Execution("e", "r", "job", {}, (), {}, state, "", "", AT, None, None)
+    return Execution("e", "r", "job", (), {}, state, "", "", AT, None, None)
 
 
 class Clock:

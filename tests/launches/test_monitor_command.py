@@ -295,3 +295,11 @@ def test_watching_on_a_terminal_ends_with_control_c(project: Project, google: Fa
     assert b"\x1b[32m" in shown
     # The cursor, which was hidden while it drew, is there again.
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_row_stays_on_one_line_however_narrow_the_terminal(width: int) -> None:
+    shown = Text.from_ansi(on_terminal(snapshot("train-1a0e17b7", "word " * 20), width)).plain
+    assert len([line for line in shown.splitlines() if "train-1a0e17b7" in line]) == 1
+    assert max(map(len, shown.splitlines())) <= width
+    assert ("Note" in shown) == (width == 160)
