@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from forge_assets.alerts_config import AlertsConfig
 from forge_assets.cloud_config import CloudConfig
 from forge_assets.config_types import Rate, Seconds, Section
 from forge_assets.schema_errors import Location, dotted
@@ -117,7 +118,7 @@ class ConfigFile(Section):
     gate_wait: Seconds = 6 * 3600.0
     group_wait: Seconds = 600.0
     cloud: CloudConfig | None = None
-    alerts: dict[str, Any] = {}
+    alerts: AlertsConfig = AlertsConfig()
 
     @field_validator("models", "workflows")
     @classmethod
@@ -146,7 +147,7 @@ class ForgeConfig:
     """Seconds that a model's ready work waits for another model before that one gives way."""
     cloud: CloudConfig | None
     """None without the section: launches and the monitor say so."""
-    alerts: dict[str, Any]
+    alerts: AlertsConfig
     model_definitions: dict[str, dict[str, Any]]
     """What each model is, as written, for step versions: without what only changes the speed."""
 

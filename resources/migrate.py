@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from resources.errors import ConfigurationError
 from resources.store_schema import SCHEMA
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest migration; known here so that the usual start needs no alembic."""
 
 _LOCK_KEY = 0x666F7267655F6462

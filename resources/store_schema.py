@@ -312,3 +312,19 @@ diagnoses = sa.Table(
     sa.Column("at", _Time, nullable=False, server_default=_clock()),
     sa.Column("content", JSONB, nullable=False),
 )
+
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("target", sa.Text, primary_key=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("made_at", _Time, nullable=False, server_default=_clock()),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("next_at", _Time, server_default=_clock()),
+    sa.Column("sent_at", _Time),
+    sa.Column("said", sa.Text),
+    sa.Index("alerts_next", "next_at"),
+)
+"""``next_at``: of the next try, null when there is none."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from forge_assets.alerts_config import AlertsConfig
 from forge_assets.config import ForgeConfig, load_config, load_workflows, project_root
 from resources.errors import ConfigurationError
 from resources.subject_sources import CsvSource, JsonlSource, SqlSource
@@ -59,7 +60,7 @@ def test_the_shipped_file_writes_out_the_defaults(load: Load) -> None:
         "interactions",
     )
     assert smallest.gate_wait == 21600
-    assert (smallest.cloud, smallest.alerts) == (None, {})
+    assert (smallest.cloud, smallest.alerts) == (None, AlertsConfig())
 
 
 def test_forge_config_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +88,6 @@ def test_forge_config_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 )
 def test_durations(load: Load, text: str, seconds: float) -> None:
     assert load(f"{SMALLEST}gate_wait: {text}\n").gate_wait == seconds
-
-
-def test_alerts_are_taken_as_they_are(load: Load) -> None:
-    assert load(SMALLEST + "alerts: {webhook: {url: x}}\n").alerts == {"webhook": {"url": "x"}}
 
 
 def test_paths_lie_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,13 @@ UNPARTITIONED = {
     *(f"monitor/{table}" for table in TABLES),
 }
 ASSETS = PIPELINE | UNPARTITIONED
-SENSORS = {"vertex_job_sensor", "cloud_run_execution_sensor", "stuck_agent_sensor"}
+SENSORS = {
+    "vertex_job_sensor",
+    "cloud_run_execution_sensor",
+    "stuck_agent_sensor",
+    "check_alert_sensor",
+    "run_failure_alert_sensor",
+}
 STAGES = ["canary-10", "ramp-50", "full-500", *(f"batch-{n:04d}" for n in range(1, 201))]
 RESULTS_CHECKS = {
     "rejection_rate": True,
@@ -122,6 +128,7 @@ def test_partitions_are_the_stages_of_the_shipped_configuration() -> None:
 
 def test_the_sensors_run_unless_they_are_switched_off() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
+    assert sensors.pop("stage_progress_sensor") == dg.DefaultSensorStatus.STOPPED
     assert sensors == dict.fromkeys(SENSORS, dg.DefaultSensorStatus.RUNNING)
 
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from forge_assets import cloud_config, config
+from forge_assets import alerts_config, cloud_config, config
 from forge_assets.config import project_root
 from forge_assets.launches import outcome
 from forge_assets.stages import build_stages, stage_named
@@ -342,6 +342,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "thresholds": config.Thresholds,
     "preflight": config.PreflightLimits,
     "retention": config.Retention,
+    "alerts": alerts_config.AlertsConfig,
 }
 LAUNCH_SECTIONS: dict[str, type[BaseModel]] = {
     "cloud": cloud_config.CloudConfig,
@@ -367,7 +368,7 @@ def test_the_reference_names_every_key_of_launches(heading: str) -> None:
 
 
 def test_no_section_of_the_files_is_left_out() -> None:
-    models = set(sections_of(steps, config)) | {ModelConfig}
+    models = set(sections_of(steps, config, alerts_config)) | {ModelConfig}
     assert models == set(SECTIONS.values())
     assert set(sections_of(cloud_config)) == set(LAUNCH_SECTIONS.values())
 

@@ -2,12 +2,12 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG
@@ -50,6 +50,22 @@ def starting_run(instance: dg.DagsterInstance, partition: str, workflow: str) ->
     for record in _runs_of(instance, partition, workflow, _BEGINNING):
         if _is_young(record):
             return record.dagster_run.run_id
+    return None
+
+
+def busy_run(
+    instance: dg.DagsterInstance, partition: str, workflow: str, lives: Callable[[str], bool]
+) -> str | None:
+    """The id of a run of the partition that is queued, beginning or at work, if any.
+
+    Not one that Dagster believes started and that does not live: the next run buries it.
+    """
+    unfinished = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.CANCELING, *_BEGINNING]
+    for record in _runs_of(instance, partition, workflow, unfinished):
+        run = record.dagster_run
+        waits = run.status == dg.DagsterRunStatus.QUEUED
+        if waits or _is_young(record) or lives(run.run_id):
+            return run.run_id
     return None
 
 
@@ -155,15 +171,23 @@ def interruptible() -> AbstractContextManager[None]:
 
 def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     """Whether the run ended by a signal, in a step or between two."""
+    return interrupted(result.all_events)
+
+
+def interrupted(events: Sequence[DagsterEvent]) -> bool:
+    """The same, of the failures among a run's events."""
     names = {kind.__name__ for kind in INTERRUPTIONS}
-    return any(error.cls_name in names for error in _errors(result))
+    return any(error.cls_name in names for error in _errors(events))
 
 
 def why_failed(result: dg.ExecuteInProcessResult) -> tuple[str | None, int]:
     """The sentence and the exit code of the first failed step; (None, 0) after success."""
-    if result.success:
-        return None, 0
-    for event in result.all_events:
+    return (None, 0) if result.success else why_events_failed(result.all_events)
+
+
+def why_events_failed(events: Sequence[DagsterEvent]) -> tuple[str, int]:
+    """The same, of the events of a run that failed."""
+    for event in events:
         if not event.is_step_failure:
             continue
         data = event.step_failure_data
@@ -173,16 +197,33 @@ def why_failed(result: dg.ExecuteInProcessResult) -> tuple[str | None, int]:
             return user.description, int(str(code.value)) if code else 1
         if data.error is not None:
             return _first_cause(data.error), 1
-    errors = _errors(result)
+    errors = _errors(events)
     if errors:
         return _first_cause(errors[0]), 1
+    for event in events:
+        # Of a run that others found dead: they left a sentence.
+        if event.is_job_failure and event.message:
+            return " ".join(event.message.split()), 1
     return "the run failed without a failed step; look with `dagster dev`", 1
 
 
-def _errors(result: dg.ExecuteInProcessResult) -> list[SerializableErrorInfo]:
+def only_checks_failed(events: Sequence[DagsterEvent]) -> bool:
+    """Whether every failed step of a failed run failed by its blocking checks, and by nothing else."""
+    errors = [event.step_failure_data.error for event in events if event.is_step_failure]
+    return bool(errors) and all(
+        error is not None and error.cls_name == DagsterAssetCheckFailedError.__name__
+        for error in errors
+    )
+
+
+def _errors(events: Sequence[DagsterEvent]) -> list[SerializableErrorInfo]:
     """Of the failed steps, then of the run itself, each with its cause."""
-    found = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-    found += [event.job_failure_data.error for event in result.all_events if event.is_job_failure]
+    found = [event.step_failure_data.error for event in events if event.is_step_failure]
+    found += [
+        event.job_failure_data.error
+        for event in events
+        if event.is_job_failure and event.event_specific_data is not None
+    ]
     errors = [error for error in found if error is not None]
     return errors + [error.cause for error in errors if error.cause is not None]
 
