@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from forge_assets.described_assets import described
 from forge_assets.interactions.assets import build_assets
 from forge_assets.launches.assets import build_launches
 from forge_assets.launches.monitor_assets import build_monitor_assets
@@ -14,7 +15,9 @@ from sensors.stage_progress import build_stage_progress_sensor
 project = load_project()
 
 defs = dg.Definitions(
-    assets=[*build_assets(project), build_launches(project), *build_monitor_assets(project)],
+    assets=described(
+        [*build_assets(project), build_launches(project), *build_monitor_assets(project)], project
+    ),
     sensors=[
         *build_launch_sensors(project),
         *build_alert_sensors(project),

@@ -20,6 +20,8 @@ HEAVY = (
     "grpc",
     "httpx",
     "jsonschema",
+    "matplotlib",
+    "PIL",
     "psycopg2",
     "pyarrow",
     "sqlalchemy",

@@ -90,6 +90,7 @@ def build_gate(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.As
         key=[name, "gate"],
         deps=[SUBJECTS],
         group_name=name,
+        kinds={"postgres"},
         partitions_def=partitions,
         description="Opens when the checks of the stage before have passed; waits while it runs.",
     )
@@ -146,11 +147,13 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
         key=[name, "results"],
         deps=[dg.AssetKey([name, step.name]) for step in plan.ordered],
         group_name=name,
-        kinds={"parquet"},
+        kinds={"parquet", "markdown", "matplotlib"},
         partitions_def=partitions,
         check_specs=check_specs.results_specs(dg.AssetKey([name, "results"]), partitions),
-        description="One row per subject with every step's outcome, and the report of the stage."
-        " Written for a failed stage too: that is the one to look into.",
+        description="One row per subject with every step's outcome, and the report of the stage"
+        " with its plots. Written for a failed stage too: that is the one to look into. Its metadata"
+        " holds plots, tables by step and model, and for every subject that ended badly the command"
+        " that traces it.",
     )
     def results(
         context: dg.AssetExecutionContext,

@@ -7,17 +7,22 @@ from typing import Any
 
 import dagster as dg
 
+from forge_assets.interactions.pictures import keep_pictures, linked, stage_pictures
 from forge_assets.interactions.report import (
     read_stage_report,
     stage_report_json,
     stage_report_markdown,
 )
+from forge_assets.interactions.results_metadata import results_metadata
 from forge_assets.interactions.stage_run import StageRun
 from resources.errors import InfrastructureError
+from resources.picture_reads import PictureReads
+
+_PLOTS = "plots"
 
 
 def write_results(run: StageRun) -> dg.MaterializeResult:
-    """Writes results.parquet, report.md and report.json of the stage; complete or not at all."""
+    """Writes results.parquet, report.md with its plots, and report.json; each complete or not at all."""
     folder = run.plan.project.output / run.plan.workflow.name / run.stage.key
     try:
         return _write_into(folder, run)
@@ -31,28 +36,22 @@ def write_results(run: StageRun) -> dg.MaterializeResult:
 def _write_into(folder: Path, run: StageRun) -> dg.MaterializeResult:
     folder.mkdir(parents=True, exist_ok=True)
     _tell_of_another_dataset(folder, run)
-    rows = [flat_row(row) for row in run.store.result_rows(run.scope)]
+    rows = run.store.result_rows(run.scope)
     _replace(folder / "results.parquet", lambda path: _write_parquet(rows, path))
+    thresholds = run.plan.project.config.thresholds
     counts = run.counts()[run.stage.key]
-    report = read_stage_report(
-        run.store, run.scope, counts, run.plan.project.config.thresholds, run.limits
+    report = read_stage_report(run.store, run.scope, counts, thresholds, run.limits)
+    run_ids = [row.run_id for row in run.store.runs(run.scope)]
+    drawn = stage_pictures(
+        PictureReads(run.engine), run_ids, report, thresholds, run.limits, run.say
     )
+    pictures = keep_pictures(folder / _PLOTS, drawn, _replace, run.say)
     markdown = stage_report_markdown(report)
-    _replace(folder / "report.md", lambda path: path.write_text(markdown))
+    whole = f"{markdown}\n{linked(pictures, _PLOTS)}"
+    _replace(folder / "report.md", lambda path: path.write_text(whole))
     data = json.dumps(stage_report_json(report), indent=2)
     _replace(folder / "report.json", lambda path: path.write_text(data))
-    return dg.MaterializeResult(
-        metadata={
-            "report": dg.MetadataValue.md(markdown),
-            "results": dg.MetadataValue.path(str(folder / "results.parquet")),
-            "subjects": counts.subjects,
-            "completed": counts.completed,
-            "rejected": counts.rejected,
-            "failed": counts.failed,
-            "skipped": counts.skipped,
-            "model loads": counts.model_loads,
-        }
-    )
+    return dg.MaterializeResult(metadata=results_metadata(report, markdown, rows, drawn, folder))
 
 
 def _tell_of_another_dataset(folder: Path, run: StageRun) -> None:
@@ -80,11 +79,12 @@ def flat_row(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+def _write_parquet(results: list[dict[str, Any]], path: Path) -> None:
     """The ordinal as int64, everything else as string, also where a stage holds no value of it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    rows = [flat_row(row) for row in results]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: _strings([row.get(name) for row in rows]) for name in names}
     if rows:

@@ -1,0 +1,1 @@
+"""Plots of a stage: numbers in, a PNG out. matplotlib is imported when the first one is drawn."""
