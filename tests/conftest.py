@@ -1,6 +1,7 @@
 """Fixtures for every room: real PostgreSQL, never the developer's own."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,13 @@ from resources.postgres_instance import locate
 from tests.pipeline.project import Project, pair, texts
 from tests.postgres import TestServer, database_text, remove_instance
 from tests.transformers_serve import TransformersServe
+
+
+# Whatever started the tests may ignore these, and the programs under test would inherit that.
+for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+    if signal.getsignal(ignored) is signal.SIG_IGN:
+        usual = signal.default_int_handler if ignored is signal.SIGINT else signal.SIG_DFL
+        signal.signal(ignored, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)

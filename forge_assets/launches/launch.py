@@ -20,7 +20,7 @@ from forge_assets.launches.submit import LATE_SECONDS, PAUSE_SECONDS, OutcomeUnk
 from forge_assets.launches.verdict import Under
 from resources.cloud.errors import CloudError
 from resources.diagnosis_store import DiagnosisStore
-from resources.errors import Refusal
+from resources.errors import ConfigurationError, Refusal
 from resources.launch_store import Launch, LaunchStore
 from resources.locks import SessionLock
 
@@ -141,7 +141,7 @@ def _replace(before: Launch, tools: Tools) -> None:
     tools.tell(f"launch {before.short} of {before.created_at:%b %d} was never seen to end")
     try:
         left = take_back(before, tools.clouds, tools.tell)
-    except CloudError as error:
+    except (CloudError, ConfigurationError) as error:
         left = f"its queue item could not be read: {error}"
     if left == TAKEN_BACK:
         reason = "replaced by a later launch"

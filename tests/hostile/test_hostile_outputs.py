@@ -1,6 +1,7 @@
 """Answers of a model that wants out: every one is a row with a verdict, and harmless where it is shown."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -137,10 +138,12 @@ def shown_without_harm(store: InteractionStore, scope: StageScope, keys: list[st
 
 
 def harmless(markdown: str, what: str) -> None:
-    """No raw control character, and for a Markdown reader no HTML, link or image."""
+    """No raw control character, and for a Markdown reader no HTML, link or image but our own plots."""
     assert_neutral(markdown, what)
     for token in MARKDOWN.parse(markdown):
         for part in (token, *(token.children or ())):
+            if part.type == "image" and re.fullmatch(r"plots/\w+\.png", str(part.attrs["src"])):
+                continue
             assert part.type not in ("html_block", "html_inline", "link_open", "image"), (
                 what,
                 part.content[:200],
