@@ -15,7 +15,6 @@ from tests.pipeline.project import Project, pair, texts
 from tests.postgres import TestServer, database_text, remove_instance
 from tests.transformers_serve import TransformersServe
 
-
 # Whatever started the tests may ignore these, and the programs under test would inherit that.
 for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
     if signal.getsignal(ignored) is signal.SIG_IGN:
