@@ -5,10 +5,11 @@ import socket
 import urllib.request
 from typing import Any
 
+from forge_assets.launches.monitor.tables import TABLES
 from tests.pipeline.project import ROOT, Command, Project
 
 ASSETS = ["model_weights", "review/draft", "review/gate", "review/polish", "review/results"]
-ASSETS += ["subjects"]
+ASSETS += ["launches", "subjects", *(f"monitor/{table}" for table in TABLES)]
 QUERY = "{ assetNodes { assetKey { path } } workspaceOrError { ... on Workspace { locationEntries {"
 QUERY += " name loadStatus locationOrLoadError { __typename } } } } }"
 
