@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -22,7 +23,12 @@ from resources.cloud.connections import CLOUD_RUN, LOGGING
 from resources.cloud.credentials import ENDPOINTS, access
 from resources.cloud.errors import CloudError
 from resources.cloud.regions import utc_now
+from resources.errors import ConfigurationError
 
+_EXECUTION = re.compile(
+    r"(?:projects/[^/\s]+/locations/[^/\s]+/jobs/[^/\s]+/executions/)?[A-Za-z0-9][\w-]*"
+)
+_REGION = re.compile(r"[a-z][a-z0-9-]*")
 _BUDGET_PATIENCE_SECONDS = 65.0
 """The budget of reads is one of a minute."""
 
@@ -43,8 +49,12 @@ def parse_runner_logs_for_errors(
 
     What is not known is no success: (False, False, logs) for what still runs, or whose state cannot
     be read; the last line says which. A log that cannot be read is told the same way. No error of the
-    cloud is raised; ConfigurationError without a project or credentials.
+    cloud is raised; ConfigurationError without a project or credentials, and for a name that none
+    can have.
     """
+    _check_names(execution_name, region)
+    if not timeout_seconds >= 0:
+        raise ConfigurationError(f"timeout_seconds is {timeout_seconds}: give seconds from 0 on")
     clouds = _clouds(project_id)
     watch = ExecutionWatch(
         clouds.cloud_run,
@@ -63,8 +73,9 @@ def fetch_detailed_error_context(
 
     A traceback is whole, also where it alone has more than ``context_lines``. Empty only when there
     is no line; one sentence when the log cannot be read. ConfigurationError without a project or
-    credentials.
+    credentials, and for a name that none can have.
     """
+    _check_names(execution_name, region)
     clouds = _clouds(project_id)
     diagnoses = open_diagnoses()
     try:
@@ -96,6 +107,15 @@ def patient_read(
             return log
         wait(log.wait)
         left -= log.wait
+
+
+def _check_names(execution: str, region: str) -> None:
+    if not isinstance(execution, str) or not _EXECUTION.fullmatch(execution):
+        raise ConfigurationError(
+            f"{execution!r} names no execution: give its name, such as vertex-ai-launcher-kbflt"
+        )
+    if not isinstance(region, str) or not _REGION.fullmatch(region):
+        raise ConfigurationError(f"{region!r} is no region: give one such as us-central1")
 
 
 def _clouds(project_id: str) -> Clouds:

@@ -280,3 +280,25 @@ def test_without_credentials_it_is_a_configuration_error() -> None:
         parse_runner_logs_for_errors("runner-abcde", "demo", REGION)
     with pytest.raises(ConfigurationError, match="no Google credentials"):
         fetch_detailed_error_context("runner-abcde", "demo", REGION)
+
+
+@pytest.mark.parametrize(
+    ("name", "region", "timeout", "said"),
+    [
+        ("", "us-central1", 1, "names no execution"),
+        ("a/b", "us-central1", 1, "names no execution"),
+        (None, "us-central1", 1, "names no execution"),
+        ("r-1", "", 1, "is no region"),
+        ("r-1", "us central", 1, "is no region"),
+        ("r-1", "us-central1", float("nan"), "timeout_seconds"),
+        ("r-1", "us-central1", -1, "timeout_seconds"),
+    ],
+)
+def test_names_that_nothing_can_have_are_refused_in_one_sentence(
+    name: str, region: str, timeout: float, said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        parse_runner_logs_for_errors(name, "demo", region, timeout)
+    if said != "timeout_seconds":
+        with pytest.raises(ConfigurationError, match=said):
+            fetch_detailed_error_context(name, "demo", region)
