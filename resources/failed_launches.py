@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from resources import store_schema as schema
-from resources.launch_store import ENDED, Launch, LaunchState
+from resources.launch_state import ENDED, LaunchState
+from resources.launch_store import Launch
 from resources.store_base import StoreBase
 
 BAD: frozenset[LaunchState] = ENDED - {"succeeded", "cancelled"}

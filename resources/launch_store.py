@@ -11,40 +11,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from resources import store_schema as schema
+from resources.launch_state import ENDED, UNSEEN, LaunchState
 from resources.store_base import StoreBase, storable
-
-LaunchState = Literal[
-    "intended",
-    "submitted",
-    "running",
-    "pending",
-    "queued",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "expired",
-    "partially_succeeded",
-    "rejected",
-    "runner_failed",
-    "no_agent",
-    "timeout",
-    "unknown",
-]
-
-ENDED: frozenset[LaunchState] = frozenset(
-    {
-        "succeeded",
-        "failed",
-        "cancelled",
-        "expired",
-        "partially_succeeded",
-        "rejected",
-        "runner_failed",
-    }
-)
-"""States that nothing follows."""
-UNSEEN: frozenset[LaunchState] = frozenset({"intended", "no_agent", "timeout", "unknown"})
-"""Nobody has seen the job yet, and it may come or be there."""
 
 
 @dataclass(frozen=True, slots=True)

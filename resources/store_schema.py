@@ -283,7 +283,6 @@ launches = sa.Table(
     sa.Column("queue_item", sa.Text),
     sa.Column("reported", sa.Text, nullable=False, server_default=""),
     sa.Index("launches_created", "created_at"),
-    sa.Index("launches_job_name", "job_name"),
 )
 
 launch_events = sa.Table(

@@ -1,7 +1,6 @@
 """`cloud_run_execution_sensor`: what becomes of the runner, and of launches that it died with."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -9,15 +8,14 @@ from uuid import UUID
 import dagster as dg
 
 from forge_assets.launches.diagnose_job import diagnosis_request
-from forge_assets.launches.launch_id import LABEL, VARIABLE, label_value
+from forge_assets.launches.launch_id import VARIABLE, find_by_labels, label_value
 from forge_assets.launches.reporting import LAUNCHER_QUIET, observation
 from resources.cloud.errors import CloudError
 from resources.cloud.resource_name import same, tail
 from sensors.cursor import read_cursor
-from sensors.polling import FIRST_LOOK, OVERLAP, Polled, Source
+from sensors.polling import FIRST_LOOK, OVERLAP, Polled, Settled, Source
 from sensors.polling import poll as look
 from sensors.tick import INTERVAL_SECONDS, TickTools, ended_tick, in_one_sentence
-from sensors.vertex_jobs import RUN_LABEL
 
 if TYPE_CHECKING:
     from resources.cloud.cloud_run import CloudRun, Execution
@@ -61,25 +59,15 @@ def poll(
     )
 
 
-@dataclass
-class Settled:
-    """``changes`` and ``warnings``: one sentence each; ``due``: failed executions to diagnose."""
-
-    changes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    observations: list[dg.AssetObservation] = field(default_factory=list)
-    due: "list[Execution]" = field(default_factory=list)
-
-
 def settle(
     store: "LaunchStore",
     vertex: "Vertex",
     watched: Sequence["Launch"],
     polled: "Polled[Execution]",
     now: datetime,
-) -> Settled:
+) -> "Settled[Execution]":
     """What was seen, written to the launches. Doing it again changes nothing."""
-    settled = Settled(due=list(polled.due))
+    settled: Settled[Execution] = Settled(due=list(polled.due))
     look_ups = LOOK_UPS
     for execution in polled.seen:
         launches = _launches_of(execution, watched)
@@ -121,28 +109,22 @@ def _judge(
     vertex: "Vertex",
     launch: "Launch",
     execution: "Execution",
-    settled: Settled,
+    settled: "Settled[Execution]",
 ) -> None:
     """Its runner is dead: failed, if that left no job. What cannot be looked up stays as it is."""
-    assert launch.created_at is not None
-    short, since = launch.id.hex[:8], launch.created_at - OVERLAP
-    labels = {LABEL: label_value(launch.id), RUN_LABEL: launch.wandb_run}
     try:
-        jobs = [
-            job
-            for label, value in labels.items()
-            if value and value == value.lower()
-            for job in vertex.find(launch.region, label, value, since, LOOK_UP_SECONDS)
-        ]
+        jobs = find_by_labels(vertex, launch, LOOK_UP_SECONDS, launch.wandb_run)
     except CloudError as error:
-        settled.warnings.append(f"launch {short}: whether it has a job is not known: {error}")
+        settled.warnings.append(
+            f"launch {launch.short}: whether it has a job is not known: {error}"
+        )
         return
     if jobs:
         return
     reason = execution.message or f"the runner {tail(execution.name)} is {execution.state}"
     detail = {"by": "cloud_run_execution_sensor", "execution": execution.name}
     if store.change(launch.id, "runner_failed", detail, state="runner_failed", reason=reason):
-        settled.changes.append(f"launch {short}: {launch.state} -> runner_failed: {reason}")
+        settled.changes.append(f"launch {launch.short}: {launch.state} -> runner_failed: {reason}")
 
 
 def _ended(

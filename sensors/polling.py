@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
+
+import dagster as dg
 
 from resources.cloud.errors import CloudError, NotFound
 from resources.cloud.listing import Listing
@@ -47,6 +49,7 @@ class Resource(Protocol):
 
 
 T = TypeVar("T", bound=Resource)
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,17 @@ class Polled(Generic[T]):
     due: tuple[T, ...]
     gone: tuple[str, ...]
     unread: tuple[str, ...]
+
+
+@dataclass
+class Settled(Generic[U]):
+    """What a look came to. ``changes`` and ``warnings``: one sentence each; ``observations``: of what
+    no launch of the store keeps the books of; ``due``: failures to be diagnosed."""
+
+    changes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    observations: list[dg.AssetObservation] = field(default_factory=list)
+    due: list[U] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import dagster as dg
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
+from forge_assets.launches.launch_id import RUN_LABEL
 from forge_assets.launches.reporting import observation
 from resources.cloud.errors import CloudError, NotFound
 from resources.cloud.resource_name import tail
 from resources.cloud.wire_values import NEVER
 from sensors.polling import LONGEST_LOOK
 from sensors.tick import Tick, TickTools, in_one_sentence
-from sensors.vertex_jobs import RUN_LABEL
 
 if TYPE_CHECKING:
     from resources.cloud.vertex import Job

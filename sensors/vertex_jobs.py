@@ -1,30 +1,28 @@
 """`vertex_job_sensor`: what becomes of the launches' jobs, also of those that nobody waits for."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import dagster as dg
 
 from forge_assets.launches.diagnose_job import diagnosis_request
-from forge_assets.launches.launch_id import LABEL
+from forge_assets.launches.launch_id import LABEL, RUN_LABEL
 from forge_assets.launches.reporting import observation
 from resources.cloud.resource_name import same, tail
 from sensors.cursor import read_cursor
-from sensors.polling import FIRST_LOOK, OVERLAP, Polled, Source
+from sensors.polling import FIRST_LOOK, OVERLAP, Polled, Settled, Source
 from sensors.polling import poll as look
 from sensors.tick import INTERVAL_SECONDS, TickTools, ended_tick, in_one_sentence
 
 if TYPE_CHECKING:
     from resources.cloud.vertex import Job, Vertex
-    from resources.launch_store import Launch, LaunchState, LaunchStore
+    from resources.launch_state import LaunchState
+    from resources.launch_store import Launch, LaunchStore
 
 POLL_SECONDS = 12.0
 """For all regions together."""
-RUN_LABEL = "wandb-run-id"
-"""That W&B's own Vertex runner gives a job."""
 
 
 def poll(
@@ -74,26 +72,15 @@ def state_of(job_state: str) -> "LaunchState":
     return "running" if job_state == "CANCELLING" else OF_STATE.get(job_state, "unknown")
 
 
-@dataclass
-class Settled:
-    """``changes``: one sentence each. ``observations``: of jobs that no launch of the store keeps the
-    books of. ``due``: failed jobs of our launches, each to be diagnosed."""
-
-    changes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    observations: list[dg.AssetObservation] = field(default_factory=list)
-    due: "list[tuple[Job, UUID]]" = field(default_factory=list)
-
-
 def settle(
     store: "LaunchStore", watched: Sequence["Launch"], polled: "Polled[Job]", now: datetime
-) -> Settled:
+) -> "Settled[tuple[Job, UUID]]":
     """What was seen, written to the launches. Doing it again changes nothing.
 
     A job with our label whose launch this store does not know, as with another database on the same
     project, is observed in each of its states, and is not adopted.
     """
-    settled = Settled()
+    settled: Settled[tuple[Job, UUID]] = Settled()
     due = {job.name for job in polled.due}
     current = {launch.id: launch for launch in watched}
     for job in polled.seen:
@@ -108,10 +95,12 @@ def settle(
             settled.due.append((job, launch.id))
         if launch.job_name is not None and not same(launch.job_name, job.name):
             if job.name in polled.changed:
-                _tell_second_job(settled, launch, job, now)
+                said = f"launch {launch.short} has a second job, {tail(job.name)}, {job.state}"
+                _warn(settled, said, launch, job, now, f": forge cancel {job.name}")
         elif launch.is_over:
             if job.name in polled.changed and launch.state != state_of(job.state):
-                _tell_contradiction(settled, launch, job, now)
+                said = f"launch {launch.short} ended as {launch.state}, its job is {job.state}"
+                _warn(settled, said, launch, job, now)
         else:
             current[launch.id] = _written(store, launch, job, settled)
     for name in polled.gone:
@@ -143,7 +132,7 @@ def _launch_in_store(store: "LaunchStore", job: "Job") -> "Launch | None":
     return _launch_in(found, job)
 
 
-def _written(store: "LaunchStore", launch: "Launch", job: "Job", settled: Settled) -> "Launch":
+def _written(store: "LaunchStore", launch: "Launch", job: "Job", settled: Settled[Any]) -> "Launch":
     state = state_of(job.state)
     if launch.state == state and same(launch.job_name, job.name):
         return launch
@@ -158,19 +147,19 @@ def _written(store: "LaunchStore", launch: "Launch", job: "Job", settled: Settle
     }
     detail = {"by": "vertex_job_sensor", "job_name": job.name, "job_state": job.state}
     if store.change(launch.id, "seen", detail, **columns):
-        settled.changes.append(f"launch {launch.id.hex[:8]}: {launch.state} -> {state}")
+        settled.changes.append(f"launch {launch.short}: {launch.state} -> {state}")
     return store.launch(launch.id) or launch
 
 
 def _write_gone(
-    store: "LaunchStore", launches: "Iterable[Launch]", name: str, settled: Settled
+    store: "LaunchStore", launches: "Iterable[Launch]", name: str, settled: Settled[Any]
 ) -> None:
     """How it ended nobody can tell any more."""
     for launch in launches:
         if same(launch.job_name, name) and not launch.is_over and launch.state != "unknown":
             reason = "Vertex AI has no such job any more"
             store.change(launch.id, "gone", {"job_name": name}, state="unknown", reason=reason)
-            settled.warnings.append(f"launch {launch.id.hex[:8]}: {reason}")
+            settled.warnings.append(f"launch {launch.short}: {reason}")
 
 
 def _stranger(job: "Job", now: datetime) -> dg.AssetObservation:
@@ -181,18 +170,10 @@ def _stranger(job: "Job", now: datetime) -> dg.AssetObservation:
     )
 
 
-def _tell_second_job(settled: Settled, launch: "Launch", job: "Job", now: datetime) -> None:
-    said = f"launch {launch.id.hex[:8]} has a second job, {tail(job.name)}"
-    settled.warnings.append(f"{said}, {job.state}: forge cancel {job.name}")
-    event = f"{tail(job.name)} {job.state}"
-    settled.observations.append(
-        observation(event, severity="warning", note=said, **_of_job(job, now, launch.id))
-    )
-
-
-def _tell_contradiction(settled: Settled, launch: "Launch", job: "Job", now: datetime) -> None:
-    said = f"launch {launch.id.hex[:8]} ended as {launch.state}, and its job is {job.state}"
-    settled.warnings.append(said)
+def _warn(
+    settled: Settled[Any], said: str, launch: "Launch", job: "Job", now: datetime, fix: str = ""
+) -> None:
+    settled.warnings.append(said + fix)
     event = f"{tail(job.name)} {job.state}"
     settled.observations.append(
         observation(event, severity="warning", note=said, **_of_job(job, now, launch.id))

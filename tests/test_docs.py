@@ -21,10 +21,9 @@ from pydantic import BaseModel
 
 from forge_assets import alerts_config, cloud_config, config
 from forge_assets.config import project_root
-from forge_assets.launches import outcome
 from forge_assets.stages import build_stages, stage_named
 from forge_assets.workflow import steps
-from resources import store_schema, subject_sources
+from resources import launch_state, store_schema, subject_sources
 from resources.cloud.regions import REGIONS
 from resources.gpu.model_config import ModelConfig
 from resources.interaction import ErrorClass
@@ -375,7 +374,7 @@ def test_no_section_of_the_files_is_left_out() -> None:
 
 def test_every_outcome_of_a_launch_is_told() -> None:
     named = [cell for row in rows(LAUNCHES, "Outcomes") for cell in row["outcome"].split(", ")]
-    assert sorted(map(plain, named)) == sorted(get_args(outcome.Outcome))
+    assert sorted(map(plain, named)) == sorted(get_args(launch_state.Outcome))
 
 
 def test_the_reference_names_every_key_of_every_source() -> None:

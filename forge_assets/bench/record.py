@@ -10,7 +10,7 @@ from forge_assets.bench.contest import Contest
 from forge_assets.bench.figures import PROJECTED_ROWS, Figures
 from forge_assets.bench.overhead import Overhead
 from forge_assets.bench.workers import FourWays
-from forge_assets.interactions.markdown import table
+from forge_assets.markdown import table
 
 TARGETS = {"bfloat16": 10.0, "float32": 4.0}
 """Times sequential, in tokens/s, of our engine on a CPU."""

@@ -24,7 +24,7 @@ from forge_assets.bench.own_database import own_database
 from forge_assets.bench.scale_data import DATASET, PROMPT, Filled, fill
 from forge_assets.config import Thresholds
 from forge_assets.gate import RunLiveness, evaluate_gate
-from forge_assets.interactions.markdown import table
+from forge_assets.markdown import table
 from resources.database import create_engine
 from resources.gpu.dtype_probe import cpu_model
 from resources.interaction import Claim, Result, Status

@@ -1,6 +1,7 @@
 """`forge diagnose`: why an execution, a job or a launch ended as it did."""
 
 import json
+from datetime import UTC
 
 from forge_assets.cli.open import out
 from forge_assets.launches.clouds import open_clouds
@@ -47,6 +48,8 @@ def _print(found: Diagnosed) -> None:
         _line("", advice)
     if reason.logs:
         _line("log", reason.logs)
+    for event in found.history:
+        _line("step", f"{event.at.astimezone(UTC):%H:%M:%S} UTC  {event.kind}")
     if reason.context:
         out("\nlog around the cause:" if reason.is_found else "\nlast lines of the log:")
         for line in reason.context:

@@ -6,7 +6,7 @@ from typing import Any
 
 from forge_assets.cli.exit_codes import INTERRUPTED
 from forge_assets.cli.open import open_store, out, plan_of, tell
-from forge_assets.interactions.console import on_terminal
+from forge_assets.console import on_terminal
 from forge_assets.project import WorkflowPlan
 from forge_assets.stage_checks import NOTHING
 from forge_assets.stages import Stage

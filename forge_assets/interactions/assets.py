@@ -8,11 +8,11 @@ import dagster as dg
 from pydantic import Field
 
 from forge_assets.config import MAX_WORKERS
-from forge_assets.interactions import check_specs, console
+from forge_assets.dagster_words import one_sentence, say
+from forge_assets.interactions import check_specs
 from forge_assets.project import Project, WorkflowPlan
 from forge_assets.workflow.spec import Step, Workflow
-from resources.database_errors import database_errors, database_sentence
-from resources.errors import ForgeError, Refusal
+from resources.errors import Refusal
 from resources.gpu.resource import GpuResource
 
 if TYPE_CHECKING:
@@ -200,24 +200,6 @@ def results_selected(context: dg.AssetExecutionContext, workflow: Workflow) -> b
 
 
 @contextmanager
-def one_sentence() -> Iterator[None]:
-    """Our errors reach Dagster as a failure whose message is the sentence, once, and no retry."""
-    from forge_assets.interactions.dagster_runs import say_errors_once
-
-    say_errors_once()
-    try:
-        yield
-    except ForgeError as error:
-        raise _failure(error) from None
-    except database_errors() as error:
-        raise _failure(database_sentence(error)) from error
-
-
-def _failure(error: ForgeError) -> dg.Failure:
-    return dg.Failure(str(error), metadata={"exit_code": error.exit_code}, allow_retries=False)
-
-
-@contextmanager
 def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator["StageRun"]:
     """The run of this step; an error closes it."""
     from forge_assets.interactions.opened_run import open_stage_run
@@ -225,8 +207,3 @@ def stage_run(plan: WorkflowPlan, context: dg.AssetExecutionContext) -> Iterator
     stage = plan.project.stage(context.partition_key)
     with open_stage_run(plan, stage, context.instance, context.run_id, say(context)) as run:
         yield run
-
-
-def say(context: dg.AssetExecutionContext) -> console.Say:
-    """Writes to Dagster's log and, where `forge` set one up, to the terminal."""
-    return console.both(context.log.info)

@@ -1,10 +1,8 @@
 """What Dagster knows of our runs: who is queued, who died. Its internals are touched here only."""
 
-import logging
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
@@ -235,31 +233,3 @@ def _first_cause(error: SerializableErrorInfo) -> str:
     if error.cls_name in _AWAY:
         return f"the database does not answer: {said}; {KEPT}"
     return said
-
-
-def say_errors_once() -> None:
-    """Keeps the console from telling the error of the first failed step twice, with its trace.
-
-    Dagster logs it with STEP_FAILURE and with RUN_FAILURE. The second stays: while a step runs its
-    output is mirrored by a process of its own, which may end before it has passed on the last lines.
-    The event log keeps both.
-    """
-    make_record = logging.getLogRecordFactory()
-    if make_record is not _record_without_repetition:
-        _make_record.append(make_record)
-        logging.setLogRecordFactory(_record_without_repetition)
-
-
-_make_record: list[Callable[..., logging.LogRecord]] = []
-_shortened: list[str] = []
-"""Text of the STEP_FAILURE whose error RUN_FAILURE will tell; other failed steps keep theirs."""
-
-
-def _record_without_repetition(*args: Any, **options: Any) -> logging.LogRecord:
-    record = _make_record[-1](*args, **options)
-    if record.name == "dagster" and " - STEP_FAILURE - " in str(record.msg):
-        first = _shortened[0] if _shortened else str(record.msg)
-        if record.msg == first:
-            _shortened[:] = [first]
-            record.msg = first.split("\n\n", 1)[0]
-    return record

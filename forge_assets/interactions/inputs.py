@@ -2,10 +2,10 @@
 
 import dagster as dg
 
+from forge_assets.console import Say
 from forge_assets.interactions import presence
-from forge_assets.interactions.console import Say
 from forge_assets.interactions.ingest import ingest_subjects
-from forge_assets.interactions.markdown import code, plain
+from forge_assets.markdown import code, plain
 from forge_assets.project import Project, WorkflowPlan, naming_forge_yaml
 from resources.dagster_storage import require_forge_instance
 from resources.database import open_engine

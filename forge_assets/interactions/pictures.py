@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from forge_assets.config import Thresholds
-from forge_assets.interactions.markdown import plain
 from forge_assets.interactions.plots.batches import batch_sizes, draw_batch_sizes
 from forge_assets.interactions.plots.latency import draw_latencies, latencies
 from forge_assets.interactions.plots.memory import MemoryUse, draw_memory, memory_use
@@ -24,6 +23,7 @@ from forge_assets.interactions.plots.throughput import (
     total_seconds,
 )
 from forge_assets.interactions.report import StageReport
+from forge_assets.markdown import plain
 from resources.machine_limits import Limits
 from resources.picture_reads import PictureReads
 from resources.plain_text import sentence

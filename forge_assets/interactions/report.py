@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from forge_assets.config import Thresholds
-from forge_assets.interactions.markdown import code, fence, listing, table
+from forge_assets.markdown import code, fence, listing, table
 from forge_assets.stage_checks import CheckOutcome, StageVerdict, check_stage, judge_stage, share
 from resources.interaction import Status
 from resources.interaction_store import InteractionStore

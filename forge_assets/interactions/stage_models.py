@@ -9,8 +9,8 @@ from functools import partial
 from threading import Lock
 from typing import Any
 
+from forge_assets.console import Say
 from forge_assets.interactions.clerk import DATABASE_PATIENCE_SECONDS, WorkOrder, patiently
-from forge_assets.interactions.console import Say
 from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.fetch_ahead import fetching_ahead
 from forge_assets.interactions.made import Made

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from forge_assets.config import Thresholds
-from forge_assets.interactions.markdown import listing, table
+from forge_assets.markdown import listing, table
 from forge_assets.stage_checks import CheckOutcome, check_stage, judge_stage, share
 from resources.stage_counts import StageCounts
 

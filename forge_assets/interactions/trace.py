@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import Any
 
-from forge_assets.interactions.markdown import code, fence, listing
+from forge_assets.markdown import code, fence, listing
 from resources.store_types import Interaction, InteractionEvent, SubjectTrace, SubjectVersion
 
 _BLOCKS = ("error_message", "output", "reason")  # of an event: foreign text, often long

@@ -31,7 +31,7 @@ def build_launches(project: Project) -> dg.AssetsDefinition:
     def launches(
         context: dg.AssetExecutionContext, config: LaunchConfig
     ) -> Iterator[dg.MaterializeResult]:
-        from forge_assets.interactions.assets import one_sentence, say
+        from forge_assets.dagster_words import one_sentence, say
         from forge_assets.launches.launching import launch_job
         from forge_assets.launches.reporting import metadata_of
         from resources.database import open_engine

@@ -1,6 +1,6 @@
 """A job that a W&B Launch agent creates: runner, queue item, then the watch for the job."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,13 @@ from forge_assets.launches.directly import find_jobs
 from forge_assets.launches.job_request import queue_item
 from forge_assets.launches.launch_id import label_value
 from forge_assets.launches.outcome import TIMEOUT_REASONS, LaunchResult
-from forge_assets.launches.runner import Runner, ensure_runner, short
+from forge_assets.launches.queued_item import SETTLED, take_back
+from forge_assets.launches.runner import Runner, ensure_runner
 from forge_assets.launches.submit import OutcomeUnknown, Pace, once
 from forge_assets.launches.verdict import Under, hops
 from resources.cloud.cloud_run import Execution
-from resources.cloud.errors import CloudError, NotFound
+from resources.cloud.errors import CloudError
+from resources.cloud.resource_name import short
 
 CALL_SECONDS = 10.0
 TAKE_BACK_SECONDS = 3.0
@@ -139,40 +141,32 @@ def _judged(
         case "runner" if seen.execution is not None:
             if seen.execution.state != "SUCCEEDED":
                 failed = under.runner_failed(seen.execution, **known)
-                left = _take_back(under, wandb, item, pace)
-                return replace(failed, advice=(*failed.advice, *left))
-            known["advice"] = _take_back(under, wandb, item, pace)
-            reason = f"the runner {short(execution)} ended without having taken it"
-            return under.result("no_agent", reason=reason, **known)
+            else:
+                reason = f"the runner {short(execution)} ended without having taken it"
+                failed = under.result("no_agent", reason=reason, **known)
+            return _without_item(failed, under, item, pace)
         case "item":
             return under.item_failed(seen.execution, **known)
     absent = _nobody(under, wandb, seen)
     if absent:
-        known["advice"] = _take_back(under, wandb, item, pace)
-        return under.result("no_agent", reason=absent, **known)
+        nobody = under.result("no_agent", reason=absent, **known)
+        return _without_item(nobody, under, item, pace)
     taken = seen.item is not None and seen.item.state in ("LEASED", "CLAIMED")
     reasons = TIMEOUT_REASONS[:2] if taken else TIMEOUT_REASONS
     return under.result("timeout", advice=reasons, reason=under.no_job(seen), **known)
 
 
-def _take_back(under: Under, wandb: WandbSpec, item: str, pace: Pace) -> Sequence[str]:
-    """Remove the item, so that no agent starts a launch that was reported as failed; what is left to do.
-
-    An item that an agent has taken meanwhile stays.
-    """
-    assert wandb.queue is not None
-    left = f"item {item} may still be in queue {wandb.queue}: forge cancel {under.launch.short}"
+def _without_item(failed: LaunchResult, under: Under, item: str, pace: Pace) -> LaunchResult:
+    """Its item is removed, so that no agent starts what was reported as failed; or what is left of it."""
+    launch = replace(under.launch, queue_item=item)
     try:
-        found = under.clouds.wandb.item(wandb.entity, wandb.queue, item, TAKE_BACK_SECONDS)
-        if found.state != "PENDING":
-            return (left,)
-        under.clouds.wandb.remove(wandb.entity, wandb.queue, item, TAKE_BACK_SECONDS)
-    except NotFound:
-        return ()
+        left = take_back(launch, under.clouds, TAKE_BACK_SECONDS, pace.tell)
     except CloudError as error:
-        return (f"{left} ({error})",)
-    pace.tell(f"queue item {item} taken back")
-    return ()
+        left = f"its queue item may still be there: {error}"
+    if left in SETTLED:
+        return failed
+    advice = f"{left}; forge cancel {launch.short} if it is not to run"
+    return replace(failed, left=left, advice=(*failed.advice, advice))
 
 
 def _nobody(under: Under, wandb: WandbSpec, seen: Seen) -> str:

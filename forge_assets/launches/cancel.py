@@ -5,16 +5,15 @@ from dataclasses import dataclass
 
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.launch_id import find_by_labels
-from forge_assets.launches.runner import short
+from forge_assets.launches.queued_item import SETTLED, take_back
 from resources.cloud.errors import NotFound, Refused
+from resources.cloud.resource_name import short
 from resources.cloud.vertex import Job
 from resources.errors import Refusal
 from resources.launch_store import Launch, LaunchStore
 
 CALL_SECONDS = 15.0
 POLLS = 20
-TAKEN_BACK = "its queue item was taken back"
-GONE = "its queue item is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ def cancel(
         raise Refusal(
             f"launch {launch.short} is being made by {launch.holder}: wait, or end that process"
         )
-    item = take_back(launch, clouds, tell) if launch is not None else ""
+    item = take_back(launch, clouds, CALL_SECONDS, tell) if launch is not None else ""
     jobs = _jobs(name, launch, item, clouds, wait, tell)
     if not jobs:
         if launch is None:
@@ -55,7 +54,7 @@ def cancel(
             said = f"launch {launch.short} came to no job, it is {launch.state}: nothing to cancel"
             return Cancelled(launch, "", "", said, done=True)
         said = f"launch {launch.short} has no job" + (f"; {item}" if item else "")
-        if item not in ("", TAKEN_BACK, GONE):
+        if item not in SETTLED:
             return Cancelled(launch, "", "", f"{said}, and its job may come: try again", done=False)
         launches.change(launch.id, "cancelled", state="cancelled", reason="cancelled on request")
         return Cancelled(launch, "", "", said, done=True)
@@ -87,24 +86,6 @@ def _newest(launches: LaunchStore, project: str) -> str:
     return ", ".join(shown) or "none"
 
 
-def take_back(launch: Launch, clouds: Clouds, tell: Callable[[str], None]) -> str:
-    """What became of its queue item; one that an agent has taken stays, since it becomes a job."""
-    wandb = clouds.config.wandb
-    if launch.queue_item is None or launch.queue is None or wandb is None:
-        return ""
-    try:
-        item = clouds.wandb.item(wandb.entity, launch.queue, launch.queue_item, CALL_SECONDS)
-        if item.state == "FAILED":
-            return GONE
-        if item.state != "PENDING":
-            return f"its queue item is {item.state}"
-        clouds.wandb.remove(wandb.entity, launch.queue, launch.queue_item, CALL_SECONDS)
-    except NotFound:
-        return GONE
-    tell(f"queue item {launch.queue_item} taken back")
-    return TAKEN_BACK
-
-
 def _jobs(
     name: str,
     launch: Launch | None,
@@ -119,7 +100,7 @@ def _jobs(
             return []
         return [clouds.vertex.get(name, CALL_SECONDS)] if "/" in name else _anywhere(name, clouds)
     found = _jobs_of(launch, clouds)
-    if found or item in ("", TAKEN_BACK, GONE):
+    if found or item in SETTLED:
         return found
     tell(f"{item}: waiting for its job")
     for _ in range(POLLS):

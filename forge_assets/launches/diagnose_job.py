@@ -85,7 +85,7 @@ def build_diagnose_job(project: Project) -> dg.JobDefinition:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """As every error of ours reaches Dagster; what may pass by itself is tried again."""
-    from forge_assets.interactions.assets import one_sentence
+    from forge_assets.dagster_words import one_sentence
 
     with one_sentence():
         try:

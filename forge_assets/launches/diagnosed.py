@@ -21,7 +21,7 @@ from resources.cloud.regions import RegionRead, read_regions
 from resources.cloud.vertex import Job
 from resources.diagnosis_store import DiagnosisStore
 from resources.errors import ConfigurationError, Refusal
-from resources.launch_store import Launch, LaunchStore
+from resources.launch_store import Launch, LaunchEvent, LaunchStore
 
 SEARCH_SECONDS = 10.0
 REASON_SECONDS = 30.0
@@ -46,12 +46,14 @@ T = TypeVar("T", Execution, Job)
 @dataclass(frozen=True)
 class Diagnosed:
     """``resource``: None for a launch that has neither job nor execution; ``launch``: None unless
-    it was asked for by a name of its own; ``elsewhere``: where there may be room for its job."""
+    it was asked for by a name of its own, and ``history`` then has every step of it;
+    ``elsewhere``: where there may be room for its job."""
 
     resource: Resource | None
     launch: Launch | None
     reason: Reason
     elsewhere: Sequence[str] = ()
+    history: Sequence[LaunchEvent] = ()
 
     @property
     def name(self) -> str:
@@ -94,6 +96,7 @@ class Diagnosed:
             "elsewhere": list(self.elsewhere),
             "logs": self.reason.logs,
             "context": list(self.reason.context),
+            "history": [{"at": event.at.isoformat(), "kind": event.kind} for event in self.history],
             "launch": {"id": str(launch.id), "state": launch.state} if launch else None,
         }
 
@@ -116,14 +119,17 @@ def diagnose(
         full = jobs[0].name if jobs else full
     if launch is not None and full is None:
         reason = _of_launch(launch)
-        return Diagnosed(None, launch, reason, _elsewhere(launch, reason, clouds, launches, now()))
+        elsewhere = _elsewhere(launch, reason, clouds, launches, now())
+        return Diagnosed(None, launch, reason, elsewhere, launches.events(launch.id))
     resource = _found(full or name, clouds, now)
     seconds, at = REASON_SECONDS, now()
     if isinstance(resource, Execution):
         reason = execution_reason(clouds, diagnoses, resource, seconds, at)
     else:
         reason = job_reason(clouds, diagnoses, resource, seconds, at)
-    return Diagnosed(resource, launch, reason, _elsewhere(launch, reason, clouds, launches, at))
+    elsewhere = _elsewhere(launch, reason, clouds, launches, at)
+    history = launches.events(launch.id) if launch is not None else ()
+    return Diagnosed(resource, launch, reason, elsewhere, history)
 
 
 def _elsewhere(

@@ -8,13 +8,13 @@ from uuid import uuid4
 
 from forge_assets.cloud_config import JobSpec
 from forge_assets.launches import by_queue, directly
-from forge_assets.launches.cancel import TAKEN_BACK, take_back
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.criterion import LaunchPreflight
 from forge_assets.launches.job_request import spec_hash
 from forge_assets.launches.launch_id import LABEL, label_value
 from forge_assets.launches.outcome import LaunchResult
 from forge_assets.launches.preflight import launch_preflight
+from forge_assets.launches.queued_item import TAKEN_BACK, take_back
 from forge_assets.launches.region_advice import HISTORY
 from forge_assets.launches.submit import LATE_SECONDS, PAUSE_SECONDS, OutcomeUnknown, Pace
 from forge_assets.launches.verdict import Under
@@ -140,7 +140,7 @@ def _replace(before: Launch, tools: Tools) -> None:
     """What an older launch of the job left in the queue must not run beside the new one."""
     tools.tell(f"launch {before.short} of {before.created_at:%b %d} was never seen to end")
     try:
-        left = take_back(before, tools.clouds, tools.tell)
+        left = take_back(before, tools.clouds, CALL_SECONDS, tools.tell)
     except (CloudError, ConfigurationError) as error:
         left = f"its queue item could not be read: {error}"
     if left == TAKEN_BACK:

@@ -6,10 +6,10 @@ from typing import Any
 
 import dagster as dg
 
-from forge_assets.interactions.markdown import fence
 from forge_assets.launches.monitor.shown import error_lines
 from forge_assets.launches.monitor.table import Table
 from forge_assets.launches.monitor.tables import DESCRIPTIONS, TABLES
+from forge_assets.markdown import fence
 from forge_assets.project import Project
 from resources.plain_text import visible
 
@@ -35,7 +35,7 @@ def build_monitor_assets(project: Project) -> list[dg.AssetsDefinition]:
         can_subset=True,
     )
     def monitor(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
-        from forge_assets.interactions.assets import one_sentence
+        from forge_assets.dagster_words import one_sentence
         from forge_assets.launches.clouds import open_clouds
         from forge_assets.launches.kept_diagnoses import open_diagnoses
         from forge_assets.launches.monitor.monitor import Monitor

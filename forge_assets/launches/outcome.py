@@ -5,23 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from resources.launch_store import LaunchState
-
-Outcome = Literal[
-    "running",
-    "pending",
-    "queued",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "expired",
-    "partially_succeeded",
-    "rejected",
-    "runner_failed",
-    "no_agent",
-    "timeout",
-    "unknown",
-]
+from resources.launch_state import LaunchState, Outcome
 
 SUBMITTED: frozenset[Outcome] = frozenset({"running", "pending", "queued"})
 GOOD: frozenset[Outcome] = SUBMITTED | {"succeeded"}
@@ -81,6 +65,8 @@ class LaunchResult:
     advice: Sequence[str] = ()
     hops: Sequence[Hop] = ()
     duplicates: Sequence[str] = ()
+    left: str = ""
+    """What may still become a job, though the launch is reported as failed."""
 
     @property
     def submitted(self) -> bool:
@@ -92,7 +78,9 @@ class LaunchResult:
 
     @property
     def state(self) -> LaunchState:
-        """As the store keeps it: what is being cancelled may still end otherwise."""
+        """As the store keeps it: what may still end otherwise has not ended."""
+        if self.left:
+            return "unknown"
         return "running" if self.job_state == "CANCELLING" else self.outcome
 
     def as_json(self) -> dict[str, Any]:
@@ -117,6 +105,7 @@ class LaunchResult:
                 {"station": hop.station, "name": hop.name, "state": hop.state} for hop in self.hops
             ],
             "duplicates": list(self.duplicates),
+            "left": self.left or None,
             "seconds": round(self.seconds, 1),
             "monitor": MONITOR,
         }

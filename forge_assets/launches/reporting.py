@@ -8,24 +8,14 @@ from uuid import UUID
 import dagster as dg
 
 from forge_assets.launches.assets import LAUNCHES
+from forge_assets.launches.outcome import OF_STATE
 from resources.cloud.regions import utc_now
 
 if TYPE_CHECKING:
     from forge_assets.launches.outcome import LaunchResult
     from resources.launch_store import Launch, LaunchStore
 
-WITH_JOB = frozenset(
-    {
-        "queued",
-        "pending",
-        "running",
-        "succeeded",
-        "failed",
-        "cancelled",
-        "expired",
-        "partially_succeeded",
-    }
-)
+WITH_JOB = frozenset(OF_STATE.values())
 """States of a launch that follow the state of its job."""
 
 WATCHED = timedelta(days=8)

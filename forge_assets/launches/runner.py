@@ -13,6 +13,7 @@ from forge_assets.launches.launch_id import VARIABLE
 from forge_assets.launches.submit import Pace, once
 from resources.cloud.cloud_run import CloudRun, Execution, RunnerJob
 from resources.cloud.errors import CloudError, NotFound, Refused, TimedOut
+from resources.cloud.resource_name import short
 
 OURS = "forge_runner"
 """Label of a job that runs the image of deploy/runner; its value is the hash of the job's spec."""
@@ -95,10 +96,6 @@ def _options(args: Sequence[str], names: Sequence[str]) -> Iterator[str]:
             yield value
         elif position + 1 < len(args):
             yield args[position + 1]
-
-
-def short(name: str) -> str:
-    return name.rsplit("/", 1)[-1]
 
 
 def runner_job(spec: RunnerSpec, wandb: WandbSpec, region: str) -> Mapping[str, Any] | None:

@@ -9,12 +9,14 @@ from forge_assets.cloud_config import JobSpec
 from forge_assets.launches.catalogue import classify
 from forge_assets.launches.clouds import Clouds
 from forge_assets.launches.confirm import Seen
-from forge_assets.launches.outcome import GOOD, OF_STATE, Hop, LaunchResult, Outcome
+from forge_assets.launches.outcome import GOOD, OF_STATE, Hop, LaunchResult
 from forge_assets.launches.region_advice import HISTORY, where_else
 from forge_assets.launches.submit import OutcomeUnknown
 from resources.cloud.errors import CloudError
+from resources.cloud.resource_name import short
 from resources.cloud.vertex import Job
 from resources.diagnosis_store import DiagnosisStore
+from resources.launch_state import Outcome
 from resources.launch_store import Launch, LaunchStore
 
 if TYPE_CHECKING:
@@ -113,8 +115,8 @@ class Under:
 
         found = execution_reason(self.clouds, self.diagnoses, execution, REASON_SECONDS, self.now())
         if found.cause is None:
-            short = execution.name.rsplit("/", 1)[-1]
-            return {"reason": found.text, "advice": (f"forge diagnose {short} reads all its logs",)}
+            advice = f"forge diagnose {short(execution.name)} reads all its logs"
+            return {"reason": found.text, "advice": (advice,)}
         entry = found.cause.entry
         return {
             "reason": found.text,

@@ -9,3 +9,8 @@ def tail(name: str) -> str:
 def same(name: str | None, other: str | None) -> bool:
     """Whether both name one resource; None names none."""
     return name is not None and other is not None and tail(name) == tail(other)
+
+
+def short(name: str) -> str:
+    """Its last part: what people call it."""
+    return name.rsplit("/", 1)[-1]

@@ -7,7 +7,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from forge_assets.config import Thresholds
-from forge_assets.interactions.markdown import visible
 from forge_assets.interactions.report import (
     StageReport,
     examples_markdown,
@@ -21,6 +20,7 @@ from forge_assets.interactions.stages_report import (
     stages_report_json,
     stages_report_markdown,
 )
+from forge_assets.markdown import visible
 from resources.database import create_engine
 from resources.interaction_store import InteractionStore
 from resources.machine_limits import Limits

@@ -54,7 +54,7 @@ def ask(
 
 
 def begun(launches: LaunchStore, **columns: str) -> Launch:
-    launch = launches.begin(Launch(uuid4(), "submitted", "direct", "train", "demo", "us-central1"))
+    launch = launches.begin(Launch(uuid4(), "pending", "direct", "train", "demo", "us-central1"))
     launches.change(launch.id, "found", **columns)
     return launch
 
@@ -198,3 +198,12 @@ def test_without_the_section_it_is_a_configuration_error(project: Project) -> No
     project.configure()
     with pytest.raises(ConfigurationError, match=NO_SECTION.split(":")[0]):
         command.show("x-y", as_json=False)
+
+
+def test_every_step_of_a_launch_is_told(
+    launches: LaunchStore, ask: Callable[[str], Diagnosed]
+) -> None:
+    launch = begun(launches, state="rejected", reason="no quota")
+    found = ask(str(launch.id))
+    assert [event.kind for event in found.history] == ["intended", "found"]
+    assert [step["kind"] for step in found.as_json()["history"]] == ["intended", "found"]

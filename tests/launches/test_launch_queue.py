@@ -1,5 +1,6 @@
 from datetime import timedelta
 
+import grpc
 import pytest
 from google.cloud.aiplatform_v1.types import JobState
 
@@ -360,3 +361,27 @@ def test_a_runner_job_that_cannot_be_run_is_told(queued: Rig) -> None:
     assert (result.outcome, result.exit_code) == ("runner_failed", 1)
     assert "no such image" in result.reason
     assert items(queued) == []
+
+
+def test_an_item_that_cannot_be_taken_back_keeps_the_launch_open(queued: Rig) -> None:
+    queued.wandb.queues.life = NOBODY
+    queued.google.runs.life = ExecutionLife(ends=8.0, exit_code=1)
+    queued.wandb.faults.add(status(503), "DeleteFromRunQueue")
+    result = queued.launch()
+    assert (result.outcome, result.exit_code) == ("runner_failed", 1)
+    assert any("forge cancel" in advice for advice in result.advice)
+    assert queued.kept(result.launch).state == "unknown"
+    queued.wandb.faults.clear()
+    queued.google.runs.life = ExecutionLife()
+    queued.agent_takes(queued.seconds + 3)
+    again = queued.launch()
+    assert (again.launch, again.submitted) == (result.launch, True)
+    assert len(items(queued)) == 1
+
+
+def test_a_runner_job_that_somebody_else_created_meanwhile_is_used(queued: Rig) -> None:
+    exists = faults.WireError(grpc.StatusCode.ALREADY_EXISTS, "Resource already exists.")
+    queued.google.faults.add(faults.Fault(exists, applied=True), "CreateJob", times=1)
+    queued.agent_takes(3.0)
+    assert queued.launch().submitted
+    assert len(queued.google.named("CreateJob")) == 1

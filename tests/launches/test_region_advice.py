@@ -7,7 +7,8 @@ from uuid import uuid4
 from forge_assets.launches.region_advice import Wanted, advice, is_there, ranking
 from resources.cloud.quota import UNLIMITED
 from resources.cloud.regions import REGIONS
-from resources.launch_store import Launch, LaunchState
+from resources.launch_state import LaunchState
+from resources.launch_store import Launch
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 HERE = "us-central1"

@@ -86,10 +86,10 @@ def test_a_look_up_that_fails_leaves_the_launch_for_the_next_tick(rig: Rig) -> N
 
 
 def test_a_launcher_that_may_live_judges_for_itself(rig: Rig) -> None:
-    launch = rig.begun("submitted", execution=rig.google.runs.start(RUNNER, life=DIES).name)
+    launch = rig.begun("pending", execution=rig.google.runs.start(RUNNER, life=DIES).name)
     rig.clock.forward(20)
     rig.tick(SENSOR)
-    assert rig.kept(launch.id).state == "submitted"
+    assert rig.kept(launch.id).state == "pending"
 
 
 @pytest.mark.parametrize(

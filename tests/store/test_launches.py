@@ -5,7 +5,8 @@ import pytest
 import sqlalchemy as sa
 
 from resources.diagnosis_store import DiagnosisStore
-from resources.launch_store import Launch, LaunchState, LaunchStore
+from resources.launch_state import LaunchState
+from resources.launch_store import Launch, LaunchStore
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 

@@ -11,12 +11,12 @@ from forge_assets.launches.log_reader import PAGE, LogReader, late_lines_are_in,
 from forge_assets.launches.monitor import runner_executions, vertex_jobs
 from forge_assets.launches.monitor.explained import Explained, Told
 from forge_assets.launches.reasons import Reason, execution_reason, job_reason
-from forge_assets.launches.runner import short
 from forge_assets.launches.runner_report import RunnerReport, read_report
 from resources.cloud.ask_all import ask_all
 from resources.cloud.cloud_run import Execution
 from resources.cloud.log_entry import LogEntry
 from resources.cloud.logs import of_execution
+from resources.cloud.resource_name import short
 from resources.cloud.vertex import Job
 from resources.diagnosis_store import DiagnosisStore
 

@@ -6,9 +6,10 @@ from forge_assets.launches.monitor.explained import Explained, Told
 from forge_assets.launches.monitor.reads import Picked, RegionRows, newest
 from forge_assets.launches.monitor.table import Cell, Column, RegionState, Row, Span, Table
 from forge_assets.launches.monitor.tables import RUNNER_EXECUTIONS
-from forge_assets.launches.runner import queues, short
+from forge_assets.launches.runner import queues
 from forge_assets.launches.runner_report import RunnerReport, completed
 from resources.cloud.cloud_run import Execution
+from resources.cloud.resource_name import short
 
 LIMIT = 5
 

@@ -6,7 +6,7 @@ from forge_assets.launches.monitor.explained import Explained, Told
 from forge_assets.launches.monitor.reads import Picked, RegionRows, newest
 from forge_assets.launches.monitor.table import Cell, Column, RegionState, Row, Span, Table
 from forge_assets.launches.monitor.tables import VERTEX_JOBS
-from forge_assets.launches.runner import short
+from resources.cloud.resource_name import short
 from resources.cloud.vertex import Job
 
 LIMIT = 10

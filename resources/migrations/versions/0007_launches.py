@@ -8,7 +8,7 @@ branch_labels = None
 depends_on = None
 
 STATES = """
-    'intended', 'submitted', 'running', 'pending', 'queued',
+    'intended', 'running', 'pending', 'queued',
     'succeeded', 'failed', 'cancelled', 'expired', 'partially_succeeded',
     'rejected', 'runner_failed', 'no_agent', 'timeout', 'unknown'"""
 
@@ -19,7 +19,6 @@ ALTER TABLE forge.launches
     ADD COLUMN queue_item text,
     ADD COLUMN reported text NOT NULL DEFAULT '',
     ADD CONSTRAINT launches_state CHECK (state IN ({STATES}));
-CREATE INDEX launches_job_name ON forge.launches (job_name);
 CREATE TABLE forge.request_budgets (
     name text PRIMARY KEY,
     tokens double precision NOT NULL,
@@ -42,7 +41,6 @@ def downgrade() -> None:
         """
         DROP TABLE forge.diagnoses;
         DROP TABLE forge.request_budgets;
-        DROP INDEX forge.launches_job_name;
         ALTER TABLE forge.launches
             DROP CONSTRAINT launches_state,
             DROP COLUMN reported, DROP COLUMN queue_item, DROP COLUMN holder, DROP COLUMN job;

@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from forge_assets.interactions.markdown import code, fence, listing, table
+from forge_assets.markdown import code, fence, listing, table
 from resources.plain_text import visible
 
 PARSER = MarkdownIt("commonmark").enable("table")
