@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export DAGSTER_HOME := $(CURDIR)
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: demo demo-cloud test chaos lint audit dev bench install clean
+.PHONY: demo demo-cloud test chaos lint audit dev bench reference install clean
 .DEFAULT_GOAL := demo
 
 install: $(STAMP)
@@ -48,6 +48,10 @@ dev: $(STAMP)
 
 bench: $(STAMP)
 	"$(BIN)/forge" bench
+
+# docs/reference and docs/schemas, from the code.
+reference: $(STAMP)
+	"$(BIN)/python" -m forge_assets.reference
 
 clean:
 	rm -rf "$(VENV)" build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

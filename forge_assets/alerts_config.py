@@ -4,7 +4,7 @@ import re
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from forge_assets.config_types import Section
 
@@ -61,11 +61,17 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 
 
 class AlertsConfig(Section):
-    """``alerts:`` as written."""
+    """Who is told of failed checks, failed runs and failed launches."""
 
-    to: tuple[Target, ...] = ()
-    """``env:NAME`` of variables that hold apprise URLs, or such URLs without secrets."""
-    base_url: BaseUrl | None = None
-    """Of the Dagster UI, for links."""
-    warnings: bool = True
-    """Also tell of runs whose only failed checks warn."""
+    to: tuple[Target, ...] = Field(
+        default=(),
+        description="`env:NAME` of a variable that holds an apprise URL, or such a URL without a"
+        " secret. With nothing here the sensors only write into their log.",
+    )
+    base_url: BaseUrl | None = Field(
+        default=None,
+        description="Where people open Dagster, such as `http://127.0.0.1:3000`, for the link.",
+    )
+    warnings: bool = Field(
+        default=True, description="Also tell of runs whose only failed checks warn."
+    )

@@ -3,17 +3,17 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from forge_assets.config_types import Seconds, Section
+from forge_assets.config_types import Like, Seconds, Section
 from resources.cloud.regions import REGIONS
 from resources.errors import ConfigurationError
 
-_REGION = re.compile(r"[a-z]+-[a-z]+\d+")
-_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{0,29}|\d{6,20}")
+_REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
+_PROJECT = re.compile(r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{0,29}|[0-9]{6,20}")
 _RUN_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,47}[a-z0-9])?")
-_IMAGE = re.compile(r"[A-Za-z0-9][\w.:/-]*(?:@sha256:[0-9a-f]{64})?")
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+(?:/.*)?")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*(?:@sha256:[0-9a-f]{64})?")
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+(?:/[^\n]*)?")
 _W_AND_B = re.compile(r"[\w.-]+")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f]*")
@@ -23,54 +23,63 @@ _ACCOUNT = re.compile(r"[a-zA-Z0-9._-]+@[a-zA-Z0-9.-]+")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _like(pattern: re.Pattern[str], should_be: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"'{value}' should be {should_be}")
-        return value
+Region = Annotated[str, Like(_REGION, "a region such as us-central1")]
+Project = Annotated[str, Like(_PROJECT, "a project's id: small letters, digits and '-'")]
+RunName = Annotated[str, Like(_RUN_NAME, "small letters, digits and '-', 49 at most")]
+Image = Annotated[str, Like(_IMAGE, "an image, such as us-docker.pkg.dev/P/R/train:v1")]
+WandbName = Annotated[str, Like(_W_AND_B, "a name of letters, digits, '.', '_' and '-'")]
+JobKey = Annotated[str, Like(_KEY, "letters, digits, '-' and '_'")]
+Variable = Annotated[str, Like(_VARIABLE, "the name of an environment variable")]
 
-    return AfterValidator(check)
-
-
-Region = Annotated[str, _like(_REGION, "a region such as us-central1")]
-Project = Annotated[str, _like(_PROJECT, "a project's id: small letters, digits and '-'")]
-RunName = Annotated[str, _like(_RUN_NAME, "small letters, digits and '-', 49 at most")]
-Image = Annotated[str, _like(_IMAGE, "an image, such as us-docker.pkg.dev/P/R/train:v1")]
-WandbName = Annotated[str, _like(_W_AND_B, "a name of letters, digits, '.', '_' and '-'")]
-JobKey = Annotated[str, _like(_KEY, "letters, digits, '-' and '_'")]
-Variable = Annotated[str, _like(_VARIABLE, "the name of an environment variable")]
-
-Text = Annotated[str, _like(_PLAIN, "without control characters")]
-Account = Annotated[str, _like(_ACCOUNT, "a service account's address")]
-Machine = Annotated[str, _like(_MACHINE, "a machine type such as n1-standard-4")]
-Accelerator = Annotated[str, _like(_ACCELERATOR, "Vertex AI's name, such as NVIDIA_L4")]
+Bucket = Annotated[str, Like(_BUCKET, "gs://BUCKET or gs://BUCKET/FOLDER")]
+Text = Annotated[str, Like(_PLAIN, "without control characters")]
+Account = Annotated[str, Like(_ACCOUNT, "a service account's address")]
+Machine = Annotated[str, Like(_MACHINE, "a machine type such as n1-standard-4")]
+Accelerator = Annotated[str, Like(_ACCELERATOR, "Vertex AI's name, such as NVIDIA_L4")]
 AtLeastASecond = Annotated[Seconds, Field(ge=1)]
 
 Strategy = Literal["standard", "spot", "flex-start"]
-"""``flex-start`` waits for capacity up to ``max_wait``; ``spot`` may be preempted."""
 
 
 class JobSpec(Section):
     """One kind of job: what runs, on which machines, under which scheduling."""
 
-    image: Image
-    command: tuple[Text, ...] = ()
-    args: tuple[Text, ...] = ()
-    env: dict[Variable, Text] = {}
-    machine: Machine = "n1-standard-4"
-    accelerator: Accelerator | None = None
-    """Vertex AI's name, such as NVIDIA_TESLA_T4."""
-    accelerators: int = Field(default=1, ge=1, le=16)
-    """Per replica; counts only with ``accelerator``."""
-    replicas: int = Field(default=1, ge=1, le=1000)
-    boot_disk_gb: int = Field(default=100, ge=100, le=64000)
-    scheduling: Strategy = "standard"
-    max_wait: AtLeastASecond | None = None
-    """For capacity, with ``flex-start``; None is the API's day."""
-    timeout: AtLeastASecond | None = None
-    """The job's life; None is the API's 7 days."""
-    region: Region | None = None
-    """None is ``cloud.region``."""
+    image: Image = Field(description="The container image, by tag or digest.")
+    command: tuple[Text, ...] = Field(default=(), description="Instead of the image's entry point.")
+    args: tuple[Text, ...] = Field(default=(), description="Arguments of the command.")
+    env: dict[Variable, Text] = Field(
+        default={},
+        description="Environment variables. No secrets: they are shown in the job.",
+    )
+    machine: Machine = Field(default="n1-standard-4", description="Machine type.")
+    accelerator: Accelerator | None = Field(
+        default=None,
+        description="Vertex AI's name of the GPU, such as `NVIDIA_TESLA_T4`, `NVIDIA_L4` or"
+        " `NVIDIA_H100_80GB`.",
+    )
+    accelerators: int = Field(
+        default=1, ge=1, le=16, description="GPUs of each replica; counts only with `accelerator`."
+    )
+    replicas: int = Field(
+        default=1, ge=1, le=1000, description="How many machines; the first is the chief."
+    )
+    boot_disk_gb: int = Field(
+        default=100, ge=100, le=64000, description="SSD of each replica, in GB."
+    )
+    scheduling: Strategy = Field(
+        default="standard",
+        description="`spot` may be preempted; `flex-start` waits for capacity up to `max_wait`.",
+    )
+    max_wait: AtLeastASecond | None = Field(
+        default=None,
+        description="How long to wait for capacity; only with `flex-start`. Without it the API's day.",
+    )
+    timeout: AtLeastASecond | None = Field(
+        default=None, description="How long the job may run. Without it the API's 7 days."
+    )
+    region: Region | None = Field(
+        default=None, description="Where this job runs. Without it `cloud.region`."
+    )
 
     @model_validator(mode="after")
     def _wait_is_of_flex_start(self) -> "JobSpec":
@@ -82,41 +91,67 @@ class JobSpec(Section):
 class WandbSpec(Section):
     """Where runs are, and the W&B Launch queue that launches go through when there is one."""
 
-    entity: WandbName
-    project: WandbName
-    queue: WandbName | None = None
+    entity: WandbName = Field(description="User or team.")
+    project: WandbName = Field(description="Where runs go.")
+    queue: WandbName | None = Field(
+        default=None, description="W&B Launch queue; with it launches go through it."
+    )
 
 
 class RunnerSpec(Section):
     """The Cloud Run job that runs the W&B Launch agent."""
 
-    job: RunName = "vertex-ai-launcher"
-    region: Region | None = None
-    """None is ``cloud.region``."""
-    image: Image | None = None
-    """Of deploy/runner. Without it the job must be there, and is used as it is."""
-    service_account: Account | None = None
-    secret: WandbName | None = None
-    """Secret Manager's name of the W&B key; None leaves it to the image or the job."""
-    idle_stop: Seconds = 1800.0
+    job: RunName = Field(default="vertex-ai-launcher", description="Name of the Cloud Run job.")
+    region: Region | None = Field(
+        default=None, description="Where the runner lives. Without it `cloud.region`."
+    )
+    image: Image | None = Field(
+        default=None,
+        description="Built from `deploy/runner`. Without it the Cloud Run job must be there and is"
+        " used as it is.",
+    )
+    service_account: Account | None = Field(
+        default=None, description="Account that the runner runs as."
+    )
+    secret: WandbName | None = Field(
+        default=None,
+        description="Name in Secret Manager of the W&B key. Without it the image or the job must"
+        " have the key.",
+    )
+    idle_stop: Seconds = Field(
+        default=1800.0, description="The runner ends after so long without a job."
+    )
 
 
 class CloudConfig(Section):
-    """``cloud:`` as written."""
+    """Where jobs are launched, what they are, and who starts them."""
 
-    project: Project | None = None
-    """None: GOOGLE_CLOUD_PROJECT, else the project of the credentials."""
-    region: Region = "us-central1"
-    regions: tuple[Region, ...] = REGIONS
-    """What the monitor and the sensors watch."""
-    staging_bucket: Annotated[str, _like(_BUCKET, "gs://BUCKET or gs://BUCKET/FOLDER")] | None = (
-        None
+    project: Project | None = Field(
+        default=None,
+        description="Project of Google Cloud. Without it `GOOGLE_CLOUD_PROJECT`, else that of the"
+        " credentials.",
     )
-    service_account: Account | None = None
-    """That the jobs run as; None is Vertex AI's own."""
-    jobs: dict[JobKey, JobSpec] = {}
-    wandb: WandbSpec | None = None
-    runner: RunnerSpec | None = None
+    region: Region = Field(default="us-central1", description="Where jobs run.")
+    regions: tuple[Region, ...] = Field(
+        default=REGIONS, description="What the monitor and the sensors watch."
+    )
+    staging_bucket: Bucket | None = Field(
+        default=None,
+        description="`gs://BUCKET` or `gs://BUCKET/FOLDER`; needed when launches go through a queue.",
+    )
+    service_account: Account | None = Field(
+        default=None, description="Account that the jobs run as. Without it Vertex AI's own."
+    )
+    jobs: dict[JobKey, JobSpec] = Field(
+        default={}, description="What can be launched, by the name that `forge launch` takes."
+    )
+    wandb: WandbSpec | None = Field(
+        default=None, description="Weights & Biases. Without it jobs are launched directly."
+    )
+    runner: RunnerSpec | None = Field(
+        default=None,
+        description="The runner's Cloud Run job. Without it the queue's agents are your own.",
+    )
 
     @field_validator("regions")
     @classmethod

@@ -12,20 +12,20 @@ from pydantic import AfterValidator, Field, field_validator
 
 from forge_assets.alerts_config import AlertsConfig
 from forge_assets.cloud_config import CloudConfig
-from forge_assets.config_types import Rate, Seconds, Section
+from forge_assets.config_types import Rate, Seconds, Section, whole
 from forge_assets.schema_errors import Location, dotted
 from forge_assets.workflow.spec import Workflow, load_workflow
 from forge_assets.yaml_document import YamlDocument, load_document, shown
 from resources.errors import ConfigurationError
 from resources.gpu.model_config import ModelConfig
 from resources.source_url import parse_url, shown_url
-from resources.subject_record import name_text
+from resources.subject_record import MAX_NAME, name_text
 from resources.subject_sources import PythonDocstringsSource, SqlSource, SubjectSource
 
 BATCH_PREFIX = "batch-"
 MAX_SUBJECTS = 2_000_000_000
-MAX_WORKERS = 64
 """Where the last stage may end: an ordinal is a 32-bit integer in the database."""
+MAX_WORKERS = 64
 MAX_DATASET_BYTES = 1000
 """With a subject's key it stands in an index, whose rows PostgreSQL limits to about 2,700 bytes."""
 
@@ -39,16 +39,39 @@ def _model_key(value: str) -> str:
     return name_text(value)
 
 
-ModelKey = Annotated[str, AfterValidator(_model_key)]
+ModelKey = Annotated[
+    str,
+    AfterValidator(_model_key),
+    Field(json_schema_extra=whole(_MODEL_KEY, "letters, digits, '.', '_' and '-'")),
+]
+Workers = Annotated[int, Field(ge=1, le=MAX_WORKERS)]
 
 
 class StageSpec(Section):
-    """One named stage: its partition key and how many subjects it takes after the stage before."""
+    """A named stage of the roll-out; it takes the subjects after those of the stage before."""
 
-    key: str
-    subjects: int = Field(gt=0, le=100_000_000)
-    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
-    """For models at servers; None is the default."""
+    key: str = Field(
+        json_schema_extra={
+            "maxLength": MAX_NAME,
+            **whole(
+                _PARTITION_KEY,
+                f"letters, digits, '-' and '_', not beginning with {BATCH_PREFIX}",
+                without=BATCH_PREFIX,
+            ),
+        },
+        description="Partition key: letters, digits, `-` and `_`; 100 at most, not beginning with"
+        f" `{BATCH_PREFIX}`.",
+    )
+    subjects: int = Field(
+        gt=0,
+        le=100_000_000,
+        description="How many subjects, after those of the stage before.",
+    )
+    workers: Workers | None = Field(
+        default=None,
+        description="How many claimers share what servers do in this stage; 5 when absent."
+        " `--workers` goes before it. Models of this machine have one.",
+    )
 
     @field_validator("key")
     @classmethod
@@ -61,64 +84,118 @@ class StageSpec(Section):
 
 
 class BatchSpec(Section):
-    """The steady batches after the named stages: batch-0001 up to batch-<count>."""
+    """The steady batches after the named stages: `batch-0001`, `batch-0002` and so on."""
 
-    size: int = Field(default=500, gt=0, le=100_000_000)
-    count: int = Field(default=200, ge=0, le=10_000)
-    workers: int | None = Field(default=None, ge=1, le=MAX_WORKERS)
+    size: int = Field(default=500, gt=0, le=100_000_000, description="Subjects of one batch.")
+    count: int = Field(
+        default=200,
+        ge=0,
+        le=10_000,
+        description="How many batches. The last may end at subject 2,000,000,000.",
+    )
+    workers: Workers | None = Field(default=None, description="As of a stage.")
 
 
 class Thresholds(Section):
-    """What the checks hold a stage to. Rates are shares from 0 to 1."""
+    """What the checks hold a stage to. Rates are shares of what was attempted (completed + rejected
+    + failed), from 0 to 1. A stage with nothing attempted fails."""
 
-    rejection_rate: Rate = 0.15
-    """Rejected / attempted must be below this."""
-    error_rate: Rate = 0.05
-    """Failed / attempted must be below this."""
-    success_rate: Rate = 0.85
-    """Completed / attempted should be above this; only warns."""
-    per_minute: float = Field(default=80, ge=0)
-    per_minute_counts: Literal["interactions", "subjects"] = "interactions"
-    seconds_per_interaction: float | None = Field(default=None, gt=0)
-    """A target for the report; no check."""
+    rejection_rate: Rate = Field(
+        default=0.15, description="Rejected must stay below; so 0 never passes."
+    )
+    error_rate: Rate = Field(default=0.05, description="Failed must stay below; so 0 never passes.")
+    success_rate: Rate = Field(default=0.85, description="Completed should stay above; only warns.")
+    per_minute: float = Field(
+        default=80,
+        ge=0,
+        description="Finished per minute of working time, at least; model loads count as work, time"
+        " without a run does not.",
+    )
+    per_minute_counts: Literal["interactions", "subjects"] = Field(
+        default="interactions", description="What is counted for `per_minute`."
+    )
+    seconds_per_interaction: float | None = Field(
+        default=None, gt=0, description="A target that the report shows; no check."
+    )
 
 
 class PreflightLimits(Section):
-    """Limits of the machine, before a stage and while it runs."""
+    """Limits of the machine. A run does not start beyond these, and ends when one stays broken for
+    ten seconds."""
 
-    max_gpu_memory: Rate = 0.95
-    max_db_connections: Rate = 0.80
-    min_available_memory_gb: float = Field(default=4, ge=0)
+    max_gpu_memory: Rate = Field(default=0.95, description="Share of a GPU's memory in use.")
+    max_db_connections: Rate = Field(
+        default=0.80, description="Share of the database's connections in use."
+    )
+    min_available_memory_gb: float = Field(
+        default=4, ge=0, description="Memory that must be available, in GB."
+    )
 
 
 class Retention(Section):
-    """How long the store keeps what no result depends on; None is for ever."""
+    """How long the store keeps what no result depends on. Looked at when `results` of a stage are
+    made: at most 100,000 rows of each kind are removed then, oldest first, the others later.
+    Interactions, their results and the event of their end are never removed."""
 
-    events: Seconds | None = None
-    """What happened to an interaction on its way, counted from its end. The end itself stays."""
-    samples: Seconds | None = 30 * 86400.0
-    """Readings of the machine."""
+    events: Seconds | None = Field(
+        default=None,
+        description="How long what happened to an interaction on its way (claimed, tried again,"
+        " refused) is kept after it ended or was replaced. Without it for ever.",
+    )
+    samples: Seconds | None = Field(
+        default=30 * 86400.0,
+        description="How long readings of the machine are kept: 30 days; `null` is for ever. Reports"
+        " of older runs lack them.",
+    )
 
 
 class ConfigFile(Section):
-    """The top of forge.yaml, as written."""
+    """What the project works on, with which models, in which stages, under which limits."""
 
-    subjects: SubjectSource
-    models: dict[ModelKey, ModelConfig]
-    workflows: tuple[str, ...] = ("workflows/*.yaml",)
-    stages: tuple[StageSpec, ...] = (
-        StageSpec(key="canary-10", subjects=10),
-        StageSpec(key="ramp-50", subjects=50),
-        StageSpec(key="full-500", subjects=500),
+    subjects: SubjectSource = Field(description="Where the subjects come from.")
+    models: dict[ModelKey, ModelConfig] = Field(
+        json_schema_extra={"minProperties": 1},
+        description="The models by the name that steps use, at least one. Names have letters,"
+        " digits, `.`, `_` and `-`, 100 at most.",
     )
-    batches: BatchSpec = BatchSpec()
-    thresholds: Thresholds = Thresholds()
-    preflight: PreflightLimits = PreflightLimits()
-    retention: Retention = Retention()
-    gate_wait: Seconds = 6 * 3600.0
-    group_wait: Seconds = 600.0
-    cloud: CloudConfig | None = None
-    alerts: AlertsConfig = AlertsConfig()
+    workflows: tuple[str, ...] = Field(
+        default=("workflows/*.yaml",),
+        json_schema_extra={"minItems": 1},
+        description="Workflow files or patterns; each must match.",
+    )
+    stages: tuple[StageSpec, ...] = Field(
+        default=(
+            StageSpec(key="canary-10", subjects=10),
+            StageSpec(key="ramp-50", subjects=50),
+            StageSpec(key="full-500", subjects=500),
+        ),
+        description="The roll-out, stage by stage: 10, 50 and 500 subjects when absent.",
+    )
+    batches: BatchSpec = Field(default=BatchSpec(), description="What follows the stages.")
+    thresholds: Thresholds = Field(
+        default=Thresholds(), description="What the checks hold a stage to."
+    )
+    preflight: PreflightLimits = Field(
+        default=PreflightLimits(), description="Limits of the machine."
+    )
+    retention: Retention = Field(default=Retention(), description="What the store forgets.")
+    gate_wait: Seconds = Field(
+        default=6 * 3600.0,
+        description="How long a run waits at its gate for the stage before: a number of seconds, or"
+        " such as `90s`, `30m`, `6h`, `1d`.",
+    )
+    group_wait: Seconds = Field(
+        default=600.0,
+        description="How long ready work of one model waits while another model still has work: then"
+        " the models take turns. Looked at between calls of an engine, of at most four batches each.",
+    )
+    cloud: CloudConfig | None = Field(
+        default=None,
+        description="Where jobs are launched. Without it launches and the monitor say so.",
+    )
+    alerts: AlertsConfig = Field(
+        default=AlertsConfig(), description="Who is told of failures, and how."
+    )
 
     @field_validator("models", "workflows")
     @classmethod

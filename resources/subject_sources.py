@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from resources.errors import ConfigurationError
-from resources.subject_record import BadRecord, SubjectRecord, name_text
+from resources.subject_record import MAX_NAME, BadRecord, SubjectRecord, name_text
 
 __all__ = [
     "BadRecord",
@@ -29,8 +29,13 @@ _ENVIRONMENT_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 class _Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str | None = Field(default=None, min_length=1)
-    """The dataset's name. A source that moves keeps its subjects by keeping it."""
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        json_schema_extra={"maxLength": MAX_NAME},
+        description="Name of the dataset, at most 100 characters. Without one it is the source and"
+        " its place (never a password), so a file that moves is a new dataset with ordinals from 0.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -39,13 +44,19 @@ class _Source(BaseModel):
 
 
 class _RecordSource(_Source):
-    key: str | None = Field(default=None, min_length=1)
-    """The field that is the stable key; None takes ``key``, else ``id``, else the content hash."""
-    max_record_bytes: int = Field(default=1_000_000, gt=0)
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Field that identifies a record for good: text or number. Without it `key`, else"
+        " `id`, else a hash of the content.",
+    )
+    max_record_bytes: int = Field(
+        default=1_000_000, gt=0, description="A larger record is told and passed over."
+    )
 
 
 class _FileSource(_RecordSource):
-    path: Path
+    path: Path = Field(description="The file; no pipe, no device.")
 
     @field_validator("path")
     @classmethod
@@ -65,30 +76,44 @@ class _FileSource(_RecordSource):
 class JsonlSource(_FileSource):
     """One JSON object a line, UTF-8."""
 
-    source: Literal["jsonl"]
+    source: Literal["jsonl"] = Field(description="One JSON object a line, UTF-8.")
 
 
 class CsvSource(_FileSource):
-    """Comma-separated values with a header line, UTF-8; every value is a string."""
+    """Comma-separated values with a header line, UTF-8; every value is a text."""
 
-    source: Literal["csv"]
+    source: Literal["csv"] = Field(
+        description="Comma-separated values with a header line, UTF-8; every value is a text."
+    )
 
 
 class ParquetSource(_FileSource):
     """One Parquet file; each row is a record."""
 
-    source: Literal["parquet"]
+    source: Literal["parquet"] = Field(description="One Parquet file; each row is a record.")
 
 
 class SqlSource(_RecordSource):
     """The rows of a table or a query in any database SQLAlchemy can open, read only."""
 
-    source: Literal["sql"]
-    url: str = Field(min_length=1, repr=False)
-    """A SQLAlchemy URL, or ``${NAME}`` to take it whole from the environment."""
-    table: str | None = Field(default=None, min_length=1)
-    """``table`` or ``schema.table``."""
-    query: str | None = Field(default=None, min_length=1)
+    source: Literal["sql"] = Field(
+        description="The rows of a table or a query in any database that SQLAlchemy can open."
+    )
+    url: str = Field(
+        min_length=1,
+        repr=False,
+        description="SQLAlchemy URL, or `${NAME}` to take it whole from the environment; in it `@`,"
+        " `/`, `:` of a password as `%40`, `%2F`, `%3A`. Read only.",
+    )
+    table: str | None = Field(
+        default=None, min_length=1, description="`table` or `schema.table`; this or `query`."
+    )
+    query: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A SELECT; this or `table`. Its order is the order of new subjects. PostgreSQL"
+        " (unless it sets `statement_timeout`) and SQLite have ten minutes for the next rows.",
+    )
 
     @field_validator("url", "table", "query")
     @classmethod
@@ -130,7 +155,10 @@ class SqlSource(_RecordSource):
 class PythonDocstringsSource(_Source):
     """Docstrings of the standard library's public functions and classes: the demo's real texts."""
 
-    source: Literal["python_docstrings"]
+    source: Literal["python_docstrings"] = Field(
+        description="The docstrings of Python's standard library, with the fields `name`, `module`,"
+        " `kind`, `signature` and `text`."
+    )
 
 
 SubjectSource = Annotated[

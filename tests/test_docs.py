@@ -1,6 +1,5 @@
 """README and docs say what is so: commands run, links resolve, names and keys are the code's."""
 
-import inspect
 import json
 import os
 import re
@@ -8,25 +7,19 @@ import shlex
 import signal
 import subprocess
 import sys
-import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import yaml
-from pydantic import BaseModel
 
-from forge_assets import alerts_config, cloud_config, config
+from forge_assets import config
 from forge_assets.config import project_root
 from forge_assets.stages import build_stages, stage_named
-from forge_assets.workflow import steps
-from resources import launch_state, store_schema, subject_sources
+from resources import launch_state, store_schema
 from resources.cloud.regions import REGIONS
-from resources.gpu.model_config import ModelConfig
-from resources.interaction import ErrorClass
 
 ROOT = project_root()
 README = ROOT / "README.md"
@@ -101,6 +94,7 @@ def plain(cell: str) -> str:
 def source_text() -> str:
     files = [ROOT / "Makefile", ROOT / "dagster.yaml", ROOT / "pyproject.toml"]
     files += [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
+    files = [path for path in files if not path.is_relative_to(ROOT / "forge_assets/reference")]
     return "\n".join(path.read_text() for path in files)
 
 
@@ -325,51 +319,7 @@ def test_own_data_leaves_its_results_beside_the_configuration(told: Told) -> Non
     assert set(table["kind.output"]) <= {"bug", "wish", "billing"}
 
 
-# the reference
-
-
-SECTIONS: dict[str, type[BaseModel]] = {
-    "A workflow file": steps.WorkflowFile,
-    "Steps": steps.Step,
-    "generate": steps.GenerateParams,
-    "output": steps.OutputContract,
-    "when": steps.When,
-    "forge.yaml": config.ConfigFile,
-    "models": ModelConfig,
-    "stages": config.StageSpec,
-    "batches": config.BatchSpec,
-    "thresholds": config.Thresholds,
-    "preflight": config.PreflightLimits,
-    "retention": config.Retention,
-    "alerts": alerts_config.AlertsConfig,
-}
-LAUNCH_SECTIONS: dict[str, type[BaseModel]] = {
-    "cloud": cloud_config.CloudConfig,
-    "jobs": cloud_config.JobSpec,
-    "wandb": cloud_config.WandbSpec,
-    "runner": cloud_config.RunnerSpec,
-}
-
-
-@pytest.mark.parametrize("heading", SECTIONS)
-def test_the_reference_names_every_key_and_its_default(heading: str) -> None:
-    documented = {plain(row["key"]): row["default"] for row in rows(WORKFLOWS, heading)}
-    assert documented == shown_defaults(SECTIONS[heading], documented)
-
-
-@pytest.mark.parametrize("heading", LAUNCH_SECTIONS)
-def test_the_reference_names_every_key_of_launches(heading: str) -> None:
-    documented = {plain(row["key"]): row["default"] for row in rows(LAUNCHES, heading)}
-    if heading == "cloud":
-        assert documented["regions"] == f"the usual {len(REGIONS)}"
-        documented["regions"] = str(list(REGIONS))
-    assert documented == shown_defaults(LAUNCH_SECTIONS[heading], documented)
-
-
-def test_no_section_of_the_files_is_left_out() -> None:
-    models = set(sections_of(steps, config, alerts_config)) | {ModelConfig}
-    assert models == set(SECTIONS.values())
-    assert set(sections_of(cloud_config)) == set(LAUNCH_SECTIONS.values())
+# the reference is made from the code: tests/test_reference.py
 
 
 def test_every_outcome_of_a_launch_is_told() -> None:
@@ -377,75 +327,17 @@ def test_every_outcome_of_a_launch_is_told() -> None:
     assert sorted(map(plain, named)) == sorted(get_args(launch_state.Outcome))
 
 
-def test_the_reference_names_every_key_of_every_source() -> None:
-    documented: dict[str, dict[str, str]] = {}
-    sources = {kind(model): model for model in source_models()}
-    for row in rows(WORKFLOWS, "subjects"):
-        named = list(sources) if row["for"] == "all" else row["for"].split(", ")
-        for source in named:
-            documented.setdefault(source, {})[plain(row["key"])] = row["default"]
-    assert documented == {
-        source: shown_defaults(model, documented.get(source, {}))
-        for source, model in sources.items()
-    }
+def test_every_section_links_to_its_keys() -> None:
+    """The sections of the reference, from where the pages tell how to use them."""
+    linked = set()
+    for page in (WORKFLOWS, LAUNCHES):
+        linked |= set(re.findall(r"\]\(reference/([\w-]+\.md#[\w-]+)\)", prose(page)))
+    for name in ("workflow.md", "forge-yaml.md"):
+        found = re.findall(r"^## (.+)$", prose(ROOT / "docs/reference" / name), flags=re.M)
+        for heading in found:
+            assert f"{name}#{heading.lower().replace(' ', '-')}" in linked
 
 
-def test_the_reference_names_every_choice() -> None:
-    text = {row["key"]: row["meaning"] for row in rows(WORKFLOWS, "when")}
-    assert set(re.findall(r"`([^`]+)`", text["`op`"])) == set(get_args(steps.Operator))
-    text = {row["key"]: row["meaning"] for row in rows(WORKFLOWS, "subjects")}
-    named = set(re.findall(r"`([^`]+)`", text["`source`"]))
-    assert named == {kind(model) for model in source_models()}
-
-
-def test_the_reference_names_every_error_class() -> None:
-    documented = {
-        plain(row["class"]): (row["tried again"], row["ends as"])
-        for row in rows(WORKFLOWS, "Error classes")
-    }
-    assert documented == {
-        each.value: ("yes" if each.retryable else "no", each.final_status.value)
-        for each in ErrorClass
-    }
-
-
-def shown_defaults(model: type[BaseModel], documented: dict[str, str]) -> dict[str, str]:
-    """What the column should hold: as documented where that says the same as the model."""
-    shown: dict[str, str] = {}
-    for name, field in model.model_fields.items():
-        given = documented.get(name, "")
-        default = field.default
-        nested = isinstance(default, BaseModel) or (
-            isinstance(default, tuple) and any(isinstance(item, BaseModel) for item in default)
-        )
-        if field.is_required():
-            shown[name] = "required"
-        elif default is None:
-            shown[name] = "none"
-        elif nested:
-            shown[name] = "see below"
-        else:
-            plain_default = list(default) if isinstance(default, tuple) else default
-            same = given != "" and yaml.safe_load(given) == plain_default
-            shown[name] = given if same else json.dumps(plain_default)
-    return shown
-
-
-def sections_of(*modules: types.ModuleType) -> Iterator[type[BaseModel]]:
-    """The models of the files that are defined in the modules."""
-    for module in modules:
-        for name, member in inspect.getmembers(module, inspect.isclass):
-            own = member.__module__ == module.__name__ and not name.startswith("_")
-            if own and issubclass(member, BaseModel):
-                yield member
-
-
-def source_models() -> list[Any]:
-    union, _ = get_args(subject_sources.SubjectSource)
-    return list(get_args(union))
-
-
-def kind(source: Any) -> str:
-    """The value of ``source`` that chooses the model."""
-    (name,) = get_args(source.model_fields["source"].annotation)
-    return str(name)
+def test_the_number_of_regions_that_are_watched() -> None:
+    assert f"looks at {len(REGIONS)} regions" in " ".join(LAUNCHES.read_text().split())
+    assert f"over {len(REGIONS)} regions" in LAUNCHES.read_text()

@@ -27,27 +27,47 @@ app = typer.Typer(
     " Exit codes: 0 done, 1 the answer is no, 2 usage or configuration error.",
 )
 
-Stage = Annotated[str, typer.Option("--stage", help="Partition key, for example canary-10.")]
-MaybeStage = Annotated[str | None, typer.Option("--stage", help="Partition key; all when absent.")]
+Stage = Annotated[
+    str, typer.Option("--stage", metavar="KEY", help="Partition key, for example canary-10.")
+]
+MaybeStage = Annotated[
+    str | None, typer.Option("--stage", metavar="KEY", help="Partition key; all when absent.")
+]
 StageOrNext = Annotated[
-    str | None, typer.Option("--stage", help="Partition key; the next stage when absent.")
+    str | None,
+    typer.Option("--stage", metavar="KEY", help="Partition key; the next stage when absent."),
 ]
 WorkflowName = Annotated[
-    str | None, typer.Option("--workflow", help="Needed when forge.yaml names several workflows.")
+    str | None,
+    typer.Option(
+        "--workflow", metavar="NAME", help="Needed when forge.yaml names several workflows."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-Step = Annotated[str | None, typer.Option("--step", help="Only this step, with its descendants.")]
+Step = Annotated[
+    str | None, typer.Option("--step", metavar="NAME", help="Only this step, with its descendants.")
+]
 MaxSubjects = Annotated[
     int | None,
-    typer.Option("--max-subjects", min=1, max=MOST, help="The first N unfinished subjects only."),
+    typer.Option(
+        "--max-subjects", metavar="N", min=1, max=MOST, help="The first N unfinished subjects only."
+    ),
 ]
 MaxInteractions = Annotated[
     int | None,
-    typer.Option("--max-interactions", min=1, max=MOST, help="Stop after N interactions."),
+    typer.Option(
+        "--max-interactions", metavar="N", min=1, max=MOST, help="Stop after N interactions."
+    ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, max=MAX_WORKERS, help="Claimers of what servers do; 5."),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=1,
+        max=MAX_WORKERS,
+        help="How many claimers share what servers do; 5 when absent.",
+    ),
 ]
 
 
@@ -188,7 +208,9 @@ def work(
 @app.command()
 @answers
 def trace(
-    what: Annotated[str, typer.Argument(metavar="SUBJECT_KEY|INTERACTION_ID")],
+    what: Annotated[
+        str, typer.Argument(metavar="SUBJECT_KEY|INTERACTION_ID", help="What to trace.")
+    ],
     json: Json = False,
 ) -> int:
     """Every prompt, output, verdict and attempt of a subject or an interaction, as Markdown."""
@@ -201,7 +223,9 @@ def trace(
 @answers
 def retry(
     stage: Stage,
-    status: Annotated[str, typer.Option("--status", help="failed, rejected or completed.")],
+    status: Annotated[
+        str, typer.Option("--status", metavar="STATUS", help="failed, rejected or completed.")
+    ],
     step: Step = None,
     workflow: WorkflowName = None,
     json: Json = False,
@@ -243,7 +267,8 @@ def launch(
 @answers
 def monitor(
     table: Annotated[
-        list[str] | None, typer.Option("--table", help="Only this table; may be repeated.")
+        list[str] | None,
+        typer.Option("--table", metavar="TABLE", help="Only this table; may be repeated."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl+C.")] = False,
     json: Json = False,

@@ -11,12 +11,14 @@ from typing import Any, Literal
 import regex
 from jsonschema_rs import Draft202012Validator
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic.config import JsonDict
 
+from forge_assets.config_types import whole
 from forge_assets.workflow.graph import Graph
 from forge_assets.workflow.json_schema import compile_schema
 from forge_assets.workflow.schema_walk import decoding_fault, recursive_alternatives
 from forge_assets.yaml_document import YamlDocument
-from resources.subject_record import name_text
+from resources.subject_record import MAX_NAME, name_text
 
 Operator = Literal["==", "!=", "<", "<=", ">", ">=", "in", "contains"]
 
@@ -31,21 +33,53 @@ RESERVED_WORKFLOWS = ("launches", "model_weights", "monitor", "subjects")
 """Assets that do not belong to a workflow."""
 
 
+def _name_schema(reserved: tuple[str, ...]) -> JsonDict:
+    """What a JSON schema can say of a name; the loader's words are `_plain`'s."""
+    form = "a lower case letter, then lower case letters, digits and _"
+    return {
+        "maxLength": MAX_NAME,
+        **whole(NAME, f"{form}; not {', '.join(reserved)}", without=f"(?:{'|'.join(reserved)})$"),
+    }
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GenerateParams(_Section):
-    """How the model continues the prompt. temperature 0 is greedy; the seed then has no effect."""
+    """How the model continues the prompt."""
 
-    max_new_tokens: int = Field(default=128, gt=0, le=1_000_000)
-    temperature: float = Field(default=0.0, ge=0, le=100)
-    top_p: float = Field(default=1.0, ge=0.001, le=1)
-    top_k: int = Field(default=0, ge=0)
-    """0 keeps every token."""
-    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100)
-    seed: int = Field(default=7, ge=0, lt=2**63)
-    stop: tuple[str, ...] = ()
+    max_new_tokens: int = Field(
+        default=128, gt=0, le=1_000_000, description="Most tokens of the answer."
+    )
+    temperature: float = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="0 takes the likeliest token each time; else at least 0.01.",
+    )
+    top_p: float = Field(
+        default=1.0,
+        ge=0.001,
+        le=1,
+        description="Sample from the likeliest tokens that make up this share.",
+    )
+    top_k: int = Field(default=0, ge=0, description="Sample from so many tokens; 0 keeps all.")
+    repetition_penalty: float = Field(
+        default=1.0,
+        ge=0.01,
+        le=100,
+        description="Above 1 makes tokens that already stand there less likely.",
+    )
+    seed: int = Field(
+        default=7,
+        ge=0,
+        lt=2**63,
+        description="Start of the row's own chance; no effect at temperature 0.",
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="The answer ends before the first of these texts."
+    )
 
     @field_validator("temperature")
     @classmethod
@@ -63,17 +97,34 @@ class GenerateParams(_Section):
 
 
 class OutputContract(_Section):
-    """What an output must be to count as completed; judged on the text without surrounding blanks.
+    """What an answer must be to count as completed. It is judged on the answer without surrounding
+    blanks, after it was generated, always. `json_schema` and `one_of` are also enforced while the
+    model decodes: only tokens that can still fit are allowed."""
 
-    An empty output is refused unless ``min_chars: 0`` is written. ``pattern`` is searched anywhere
-    in the text (anchor it with ``\\A`` and ``\\Z``). ``one_of`` wants exactly one of its texts.
-    """
-
-    min_chars: int = Field(default=1, ge=0)
-    max_chars: int | None = Field(default=None, ge=1)
-    pattern: str | None = Field(default=None, min_length=1)
-    json_schema: dict[str, Any] | None = None
-    one_of: tuple[str, ...] | None = None
+    min_chars: int = Field(
+        default=1, ge=0, description="Fewest characters; 0 accepts an empty answer."
+    )
+    max_chars: int | None = Field(default=None, ge=1, description="Most characters.")
+    pattern: str | None = Field(
+        default=None,
+        min_length=1,
+        json_schema_extra={"maxLength": _MOST_PATTERN},
+        description="Regular expression (Python package `regex`), searched anywhere; anchor it with"
+        " `\\A` and `\\Z`. 10,000 characters at most. Over one second on an answer refuses it.",
+    )
+    json_schema: dict[str, Any] | None = Field(
+        default=None,
+        description="JSON schema, draft 2020-12. References outside the schema are refused; `format`"
+        " is a note and checks nothing. A `pattern` in it cannot look ahead or behind or refer back"
+        " (`\\1`): it is matched in linear time. A `$ref` must not lead back to itself on the same"
+        " value.",
+    )
+    one_of: tuple[str, ...] | None = Field(
+        default=None,
+        json_schema_extra={"minItems": 1},
+        description="The answer is exactly one of these, without control characters. Stands alone:"
+        " the other keys would add nothing.",
+    )
 
     @field_validator("pattern")
     @classmethod
@@ -147,17 +198,18 @@ class OutputContract(_Section):
 
 
 class When(_Section):
-    """The branch condition of a step, on the parsed value of an ancestor.
+    """A branch: the step runs only when the answer of an earlier step meets this condition."""
 
-    ``path`` goes into that value, dotted, list positions as numbers; empty means the whole value,
-    for a one_of step the chosen text. ``in``: the value stands in the list ``value``. ``contains``:
-    the text holds the text ``value``, or the list holds ``value``.
-    """
-
-    step: str
-    path: str = ""
-    op: Operator
-    value: JsonValue
+    step: str = Field(description="An earlier step with a `json_schema` or `one_of`.")
+    path: str = Field(
+        default="",
+        description="Into its parsed answer, dotted, list positions as numbers; empty is the whole"
+        " answer.",
+    )
+    op: Operator = Field(description="How the answer is compared with `value`.")
+    value: JsonValue = Field(
+        description="What to compare with: a list for `in`, a number or text for the orderings."
+    )
 
     @field_validator("path")
     @classmethod
@@ -178,19 +230,44 @@ class When(_Section):
 
 
 class Step(_Section):
-    """One node of a workflow: one prompt, one model, one contract."""
+    """One prompt, one model, one contract. Each step is one asset `WORKFLOW/STEP` and one interaction
+    for every subject."""
 
-    name: str
-    model: str
-    prompt: str
-    system: str | None = None
-    generate: GenerateParams = GenerateParams()
-    output: OutputContract = OutputContract()
-    needs: tuple[str, ...] = ()
-    when: When | None = None
-    retries: int = Field(default=0, ge=0, le=100)
-    tolerate: bool = False
-    """Run although a need was rejected, failed or lost an ancestor; its names are then empty."""
+    name: str = Field(
+        json_schema_extra=_name_schema(RESERVED_STEPS),
+        description="Like the workflow's name, unique in the file; not `gate`, `results`.",
+    )
+    model: str = Field(description="A key of `models` in forge.yaml.")
+    prompt: str = Field(
+        description="Template of the user's message. Put the fixed text first: prompts with a common"
+        " beginning compute it once."
+    )
+    system: str | None = Field(
+        default=None,
+        description="Template of the system message; set before the prompt where the model has no"
+        " chat template.",
+    )
+    generate: GenerateParams = Field(
+        default=GenerateParams(), description="How the model continues."
+    )
+    output: OutputContract = Field(
+        default=OutputContract(), description="The contract that the answer must keep."
+    )
+    needs: tuple[str, ...] = Field(
+        default=(),
+        json_schema_extra={"uniqueItems": True},
+        description="Steps that must have ended before. A step without needs is a root.",
+    )
+    when: When | None = Field(
+        default=None,
+        description="Condition on an earlier answer; not met, the step is skipped.",
+    )
+    retries: int = Field(default=0, ge=0, le=100, description="Further attempts after the first.")
+    tolerate: bool = Field(
+        default=False,
+        description="Run although a need was rejected, failed or lost an ancestor; its names are then"
+        " empty.",
+    )
 
     @field_validator("name")
     @classmethod
@@ -206,10 +283,17 @@ class Step(_Section):
 
 
 class WorkflowFile(_Section):
-    """The top of a workflow file."""
+    """The steps that every subject goes through."""
 
-    workflow: str
-    steps: tuple[Step, ...]
+    workflow: str = Field(
+        json_schema_extra=_name_schema(RESERVED_WORKFLOWS),
+        description="Name; first part of its asset keys. A lower case letter, then lower case"
+        " letters, digits and `_`, 100 at most; not `launches`, `model_weights`, `monitor`,"
+        " `subjects`.",
+    )
+    steps: tuple[Step, ...] = Field(
+        json_schema_extra={"minItems": 1}, description="At least one step, in any order."
+    )
 
     @field_validator("workflow")
     @classmethod

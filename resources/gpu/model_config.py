@@ -22,34 +22,80 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class ModelConfig(BaseModel):
-    """The value of ``models.<key>`` in forge.yaml."""
+    """A model: where its weights come from and how they are run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        json_schema_extra={
+            "if": {"properties": {"engine": {"const": "openai_http"}}, "required": ["engine"]},
+            "then": {"required": ["url"]},
+        },
+    )
 
-    source: str = Field(min_length=1)
-    """``package:NAME`` (weights inside an installed package), a .gguf file, a hub folder, or org/name."""
-    engine: EngineName = "auto"
-    """``auto`` takes the installed engine that is predicted to end the work at hand first."""
-    url: str | None = None
-    """Base of an OpenAI-compatible server, such as http://127.0.0.1:11434/v1; ``source`` is then the
-    model's name there. Only for openai_http, and needed for it."""
-    api_key_env: str | None = None
-    """Name of the environment variable that holds the server's key. Only for openai_http."""
-    timeout: float = Field(default=120, gt=0, le=86400)
-    """Seconds for one request to the server. Only for openai_http."""
-    batching: Literal["auto", "static", "continuous"] = "auto"
-    """``auto``: continuous on a GPU in bfloat16 or float16, else static."""
-    dtype: Dtype = "auto"
-    """``auto`` is measured on the device when the model is loaded."""
-    revision: str | None = None
-    """Branch, tag or commit; only for a hub id."""
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    max_context: int | None = Field(default=None, ge=16)
-    """Prompt plus new tokens; the model's own limit when absent."""
-    max_batch: int | None = Field(default=None, ge=1, le=4096)
-    """Rows of one forward pass, chosen for the device when absent; of a server: requests at once."""
-    max_batch_tokens: int | None = Field(default=None, ge=64)
-    """Rows times (padded prompt + longest output) of one forward pass."""
+    source: str = Field(
+        min_length=1,
+        description="`package:NAME` (weights inside an installed package), a `.gguf` file, a model"
+        " folder with safetensors, or `org/name` on the hub. With `openai_http` the model's name at"
+        " the server.",
+    )
+    engine: EngineName = Field(
+        default="auto",
+        description="`transformers`, `vllm` (where it is installed), `openai_http` (a server that"
+        " speaks OpenAI's chat protocol), or `auto`: the installed one that is predicted to end the"
+        " work first; never a server.",
+    )
+    url: str | None = Field(
+        default=None,
+        description="Only with `openai_http`, and needed: base of the server, such as"
+        " `http://127.0.0.1:11434/v1`, `http` or `https`, without a key or password.",
+    )
+    api_key_env: str | None = Field(
+        default=None,
+        description="Only with `openai_http`: name of the environment variable that holds the"
+        " server's key.",
+    )
+    timeout: float = Field(
+        default=120,
+        gt=0,
+        le=86400,
+        description="Only with `openai_http`: seconds for one request.",
+    )
+    batching: Literal["auto", "static", "continuous"] = Field(
+        default="auto",
+        description="`static`: rows start together. `continuous`: a row that has ended gives its"
+        " place to the next. `auto` is continuous on a GPU in bfloat16 or float16, for models without"
+        " sliding windows, else static.",
+    )
+    dtype: Dtype = Field(
+        default="auto",
+        description="Precision of the weights. `auto` is measured on the processor, and goes by"
+        " capability on a GPU.",
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of a hub model.")
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]+)?)$",
+        description="`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.",
+    )
+    max_context: int | None = Field(
+        default=None,
+        ge=16,
+        description="Prompt and new tokens together; the model's own limit stays in force.",
+    )
+    max_batch: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Rows of one batch; 64 when absent (512 if continuous), halved when memory runs"
+        " out. Of a server: the most requests at once of one process, 64 when absent.",
+    )
+    max_batch_tokens: int | None = Field(
+        default=None,
+        ge=64,
+        description="Rows times columns of one batch; 24,576 when absent, on a GPU what half of its free"
+        " memory holds. Continuous on a GPU: what its memory holds, whatever is written here.",
+    )
 
     @property
     def served(self) -> bool:
