@@ -14,7 +14,9 @@ class RunLiveness:
     working: str | None = None
     """Id of a run whose lock is held: a living process works on it."""
     queued: str | None = None
-    """Id of a run that is queued or starting."""
+    """Id of a run that is queued."""
+    promised: str | None = None
+    """Id of a backfill that has yet to submit a run of it."""
     daemon_alive: bool = False
     """A Dagster daemon's heartbeat is fresh: somebody will start what is queued."""
     asked_for: bool = False
@@ -28,10 +30,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The stage before may pass yet. ``for_queued``: it needs a run slot first."""
+    """The stage before may pass yet. ``for_queued``: the id of its run, which needs a slot first."""
 
     reason: str
-    for_queued: bool = False
+    for_queued: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,9 @@ def evaluate_gate(
         return Wait(f"{stage} waits for {before}, which run {runs.working} is working on")
     if runs.queued is not None and runs.daemon_alive:
         reason = f"{stage} waits for {before}, whose run {runs.queued} is queued"
-        return Wait(reason, for_queued=True)
+        return Wait(reason, for_queued=runs.queued)
+    if runs.promised is not None and runs.daemon_alive:
+        return Wait(f"{stage} waits for {before}, which backfill {runs.promised} is about to start")
     return Refuse(f"{stage} refused: {_why(previous, judged, runs)}")
 
 

@@ -4,13 +4,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from forge_assets.alerts.message import EndedRun
 from forge_assets.alerts_config import AlertsConfig
+from forge_assets.interactions.assets import MODEL_WEIGHTS, SUBJECTS
 from forge_assets.project import Project
 from resources.cloud.regions import utc_now
 from sensors.run_ends import EndCursor
@@ -53,6 +54,22 @@ class AlertTools:
         from forge_assets.alerts.notifier import AppriseNotifier
 
         return AppriseNotifier(self.environment)
+
+    def bury_dead_runs(self, context: dg.SensorEvaluationContext) -> None:
+        """Marks runs failed whose process ended without a word: after a kill, or a restart of the host.
+
+        Dagster's run monitoring cannot ask after them, and each would keep its slot of the queue for
+        ever; what they had in work goes back when the next run of their stage begins.
+        """
+        from forge_assets.interactions.dagster_runs import fail_dead_runs
+        from forge_assets.interactions.presence import lives
+        from resources.database import open_engine
+        from resources.interaction_store import InteractionStore
+
+        engine = open_engine()
+        living = partial(lives, engine, InteractionStore(engine))
+        ours = [*self.workflows, *SUBJECTS.path, *MODEL_WEIGHTS.path]
+        fail_dead_runs(context.instance, ours, living, context.log.warning)
 
     def read(self, context: dg.SensorEvaluationContext, run_ids: Sequence[str]) -> list[EndedRun]:
         """Those that Dagster still keeps and that nobody stopped."""

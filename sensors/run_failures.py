@@ -69,12 +69,14 @@ def build_run_failure_alert_sensor(tools: AlertTools) -> dg.SensorDefinition:
         minimum_interval_seconds=tools.interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells whom `alerts` of forge.yaml names of each run that failed, also of one"
-        " from the terminal or of CI, and of each launch that failed.",
+        " from the terminal or of CI, and of each launch that failed. A run whose process died without"
+        " a word is marked failed first.",
     )
     def run_failure_alert_sensor(
         context: dg.SensorEvaluationContext,
     ) -> dg.SensorResult | dg.SkipReason:
         with in_one_sentence() as said:
+            tools.bury_dead_runs(context)
             before = read_cursor(context.cursor, tools.now())
             run_ids, cursor = ended_runs(context.instance, ("RUN_FAILURE",), before)
             launches, cursor = failed_launches(tools.launches, cursor)

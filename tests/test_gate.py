@@ -26,6 +26,7 @@ IDLE = RunLiveness()
 KNOWN = RunLiveness(asked_for=True)
 WORKING = RunLiveness(working="1a2b", asked_for=True)
 QUEUED = RunLiveness(queued="3c4d", daemon_alive=True, asked_for=True)
+PROMISED = RunLiveness(promised="abcd", daemon_alive=True)
 STRANDED = RunLiveness(queued="3c4d", daemon_alive=False, asked_for=True)
 
 
@@ -66,8 +67,19 @@ def test_waits_while_a_living_run_works_on_the_stage_before(previous: StageCount
 @pytest.mark.parametrize("previous", [UNTOUCHED, HALF, BAD])
 def test_waits_while_the_stage_before_is_queued_and_a_daemon_lives(previous: StageCounts) -> None:
     assert gate(previous, QUEUED) == Wait(
-        "ramp-50 waits for canary-10, whose run 3c4d is queued", for_queued=True
+        "ramp-50 waits for canary-10, whose run 3c4d is queued", for_queued="3c4d"
     )
+
+
+@pytest.mark.parametrize("previous", [UNTOUCHED, HALF, BAD])
+def test_waits_while_a_backfill_has_yet_to_start_the_stage_before(previous: StageCounts) -> None:
+    assert gate(previous, PROMISED) == Wait(
+        "ramp-50 waits for canary-10, which backfill abcd is about to start"
+    )
+
+
+def test_does_not_wait_for_a_backfill_without_a_daemon() -> None:
+    assert isinstance(gate(UNTOUCHED, replace(PROMISED, daemon_alive=False)), Refuse)
 
 
 def test_does_not_wait_for_a_run_that_nobody_will_start() -> None:

@@ -34,7 +34,7 @@ def show(workflow: str | None, stage_key: str | None, as_json: bool) -> int:
             stage.key,
             plan=f"at most {answer.interactions_at_most} interactions of {len(answer.groups)} models",
             plan_error=None if answer.subjects else "the stage holds no subjects",
-            gate=run.decide(answer.subjects),
+            gate=run.gate.decide(answer.subjects),
             previous=before.key if before else None,
             weights={
                 model: weights_state(plan, model) for model in plan.models if not served[model]

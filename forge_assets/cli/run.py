@@ -90,7 +90,7 @@ def _refuse_what_would_be_refused(
     from forge_assets.gate import Refuse
     from forge_assets.interactions.ingest import check_fields
     from forge_assets.interactions.inputs import find_weights
-    from forge_assets.interactions.stage_run import StageRun
+    from forge_assets.interactions.stage_gate import StageGate
     from resources.dagster_storage import require_forge_instance
     from resources.database import open_engine
 
@@ -98,7 +98,7 @@ def _refuse_what_would_be_refused(
     check_fields(plan.workflow, store.field_names(plan.project.config.dataset))
     with dg.DagsterInstance.get() as instance:
         require_forge_instance(instance)
-        decision = StageRun(plan, stage, open_engine(), store, instance, "retry", tell).decide()
+        decision = StageGate(plan, stage, open_engine(), store, instance, "retry", tell).decide()
     if isinstance(decision, Refuse):
         raise Refusal(decision.reason)
 

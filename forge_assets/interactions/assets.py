@@ -92,12 +92,14 @@ def build_gate(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.As
         group_name=name,
         kinds={"postgres"},
         partitions_def=partitions,
+        # Not made for a stage that a backfill leaves out.
+        output_required=False,
         description="Opens when the checks of the stage before have passed; waits while it runs.",
     )
-    def gate(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def gate(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult]:
         with one_sentence(), stage_run(plan, context) as run:
-            run.enter()
-            return dg.MaterializeResult(metadata={"stage": run.stage.key})
+            if run.enter():
+                yield dg.MaterializeResult(metadata={"stage": run.stage.key})
 
     return gate
 
@@ -121,7 +123,8 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
         limited = Limited(config.max_subjects, config.max_interactions)
         steps = frozenset(key.path[1] for key in context.selected_asset_keys)
         with one_sentence(), stage_run(plan, context) as run:
-            run.enter()
+            if not run.enter():
+                return
             outcome = run.work(steps, limited, gpu, config.workers)
             if outcome.halted:
                 raise Refusal(

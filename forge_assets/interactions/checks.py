@@ -13,7 +13,7 @@ from resources.interaction import Status
 
 def results_checks(run: StageRun) -> list[dg.AssetCheckResult]:
     """Every check of the stage over what the store counts now."""
-    counts = run.counts()[run.stage.key]
+    counts = run.gate.counts()[run.stage.key]
     asset = dg.AssetKey([run.plan.workflow.name, "results"])
     thresholds = run.plan.project.config.thresholds
     return [
@@ -64,7 +64,11 @@ def step_results(
 
 
 def _result(asset: dg.AssetKey, outcome: CheckOutcome, examples: str | None) -> dg.AssetCheckResult:
-    metadata = {name: value for name, value in outcome.metadata.items() if value is not None}
+    metadata = {
+        name: round(value, 6) if isinstance(value, float) else value
+        for name, value in outcome.metadata.items()
+        if value is not None
+    }
     if examples:
         metadata["worst examples"] = dg.MetadataValue.md(examples)
     return dg.AssetCheckResult(

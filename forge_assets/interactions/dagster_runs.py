@@ -9,7 +9,6 @@ from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionI
 from dagster._core.events import DagsterEvent
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG
-from dagster._core.utils import make_new_run_id
 from dagster._utils.interrupts import capture_interrupts
 from dagster_shared.error import SerializableErrorInfo
 
@@ -26,9 +25,6 @@ _BEGINNING = [
     dg.DagsterRunStatus.STARTED,
 ]
 
-GAVE_WAY_TAG = "forge/gave_way_as"
-"""On a run that was queued again: the run that gave way."""
-
 
 def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> bool:
     """Whether a daemon that starts queued runs has given a sign of life lately."""
@@ -39,13 +35,13 @@ def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> b
 
 def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
     """The id of a run of the partition that waits for the daemon to start it, if any."""
-    found = _runs_of(instance, partition, workflow, [dg.DagsterRunStatus.QUEUED])
+    found = runs_of(instance, partition, workflow, [dg.DagsterRunStatus.QUEUED])
     return found[0].dagster_run.run_id if found else None
 
 
 def starting_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
     """The id of a run of the partition that begins and may not have reached its first step."""
-    for record in _runs_of(instance, partition, workflow, _BEGINNING):
+    for record in runs_of(instance, partition, workflow, _BEGINNING):
         if _is_young(record):
             return record.dagster_run.run_id
     return None
@@ -59,7 +55,7 @@ def busy_run(
     Not one that Dagster believes started and that does not live: the next run buries it.
     """
     unfinished = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.CANCELING, *_BEGINNING]
-    for record in _runs_of(instance, partition, workflow, unfinished):
+    for record in runs_of(instance, partition, workflow, unfinished):
         run = record.dagster_run
         waits = run.status == dg.DagsterRunStatus.QUEUED
         if waits or _is_young(record) or lives(run.run_id):
@@ -67,7 +63,7 @@ def busy_run(
     return None
 
 
-def _runs_of(
+def runs_of(
     instance: dg.DagsterInstance,
     partition: str,
     workflow: str,
@@ -75,51 +71,12 @@ def _runs_of(
 ) -> list[RunRecord]:
     filters = dg.RunsFilter(statuses=statuses, tags={PARTITION_NAME_TAG: partition})
     records = instance.get_run_records(filters, limit=50)
-    return [record for record in records if _touches(record.dagster_run, [workflow])]
+    return [record for record in records if touches(record.dagster_run, [workflow])]
 
 
 def _is_young(record: RunRecord) -> bool:
     since = record.start_time or record.create_timestamp.timestamp()
     return time.time() - since < _STARTUP_SECONDS
-
-
-def slots_are_taken(instance: dg.DagsterInstance) -> bool:
-    """Whether the queue can start nothing until a run ends."""
-    limit = instance.get_concurrency_config().run_queue_config
-    if limit is None or limit.max_concurrent_runs < 0:
-        return False
-    busy = instance.get_runs_count(
-        dg.RunsFilter(
-            statuses=[
-                dg.DagsterRunStatus.STARTING,
-                dg.DagsterRunStatus.STARTED,
-                dg.DagsterRunStatus.CANCELING,
-            ]
-        )
-    )
-    return busy >= limit.max_concurrent_runs
-
-
-def give_way(instance: dg.DagsterInstance, run_id: str, reason: str) -> str | None:
-    """Queues the run once more, behind what it waits for, and marks this one as cancelled.
-
-    Only for a run that a daemon started, and only once. Returns the id of the new run.
-    """
-    run = instance.get_run_by_id(run_id)
-    if run is None or run.remote_job_origin is None or GAVE_WAY_TAG in run.tags:
-        return None
-    again = instance.add_run(
-        run._replace(
-            run_id=make_new_run_id(),
-            status=dg.DagsterRunStatus.NOT_STARTED,
-            root_run_id=run.root_run_id or run_id,
-            parent_run_id=run_id,
-            tags={**run.tags, GAVE_WAY_TAG: run_id},
-        )
-    )
-    instance.report_dagster_event(DagsterEvent.job_enqueue(again), run_id=again.run_id)
-    instance.report_run_canceling(run, reason)
-    return again.run_id
 
 
 def fail_dead_runs(
@@ -138,12 +95,12 @@ def fail_dead_runs(
     )
     for record in records:
         run = record.dagster_run
-        judged = _touches(run, workflows) and not _is_young(record)
+        judged = touches(run, workflows) and not _is_young(record)
         if judged and not lives(run.run_id):
             fail_run(instance, run.run_id, log)
 
 
-def _touches(run: dg.DagsterRun, workflows: Collection[str]) -> bool:
+def touches(run: dg.DagsterRun, workflows: Collection[str]) -> bool:
     """Whether the run materializes an asset of one of the workflows."""
     return any(key.path[0] in workflows for key in run.asset_selection or ())
 
@@ -153,7 +110,7 @@ def fail_run(instance: dg.DagsterInstance, run_id: str, log: Callable[[str], Non
     run = instance.get_run_by_id(run_id)
     if run is not None and not run.is_finished:
         instance.report_run_failed(run, "The process of this run ended without a word.")
-        log(f"run {run_id} is dead: marked as failed, its work goes on here")
+        log(f"run {run_id} is dead: marked as failed")
 
 
 _AWAY = ("OperationalError", "InterfaceError")

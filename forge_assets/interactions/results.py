@@ -39,7 +39,7 @@ def _write_into(folder: Path, run: StageRun) -> dg.MaterializeResult:
     rows = run.store.result_rows(run.scope)
     _replace(folder / "results.parquet", lambda path: _write_parquet(rows, path))
     thresholds = run.plan.project.config.thresholds
-    counts = run.counts()[run.stage.key]
+    counts = run.gate.counts()[run.stage.key]
     report = read_stage_report(run.store, run.scope, counts, thresholds, run.limits)
     run_ids = [row.run_id for row in run.store.runs(run.scope)]
     drawn = stage_pictures(

@@ -11,8 +11,7 @@ import dagster as dg
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from forge_assets.gate import Decision, Refuse, RunLiveness, Wait, evaluate_gate
-from forge_assets.interactions import dagster_runs, presence
+from forge_assets.interactions import presence
 from forge_assets.interactions.clerk import Tally, WorkOrder, patiently
 from forge_assets.interactions.engine_choice import EngineChooser
 from forge_assets.interactions.ingest import check_fields, ingest_subjects
@@ -20,10 +19,11 @@ from forge_assets.interactions.inputs import wait_for_server
 from forge_assets.interactions.machine_limits import limits_of
 from forge_assets.interactions.progress import Progress
 from forge_assets.interactions.stage_crew import Share, StageCrew, shares, worker_count
+from forge_assets.interactions.stage_gate import StageGate
 from forge_assets.interactions.stage_models import StageModels
 from forge_assets.interactions.wave import WaveOutcome
 from forge_assets.project import WorkflowPlan, naming_forge_yaml
-from forge_assets.stages import Stage, previous_stage
+from forge_assets.stages import Stage
 from forge_assets.workflow.plan import advance
 from forge_assets.workflow.spec import Step
 from resources.errors import ForgeError, InfrastructureError, Refusal
@@ -31,7 +31,6 @@ from resources.gpu.resource import GpuResource
 from resources.interaction_store import EndState, InteractionStore, OpenWork, PlanReport, StageScope
 from resources.locks import LockSpace, SessionLock
 from resources.machine import Criterion, Limits, Monitor, criteria, take_sample
-from resources.stage_counts import StageCounts
 
 _POLL_SECONDS = 1.0
 _SAY_EVERY_SECONDS = 30.0
@@ -64,103 +63,33 @@ class StageRun:
     def scope(self) -> StageScope:
         return self.plan.project.scope(self.plan.workflow, self.stage)
 
+    @cached_property
+    def gate(self) -> StageGate:
+        return StageGate(
+            self.plan, self.stage, self.engine, self.store, self.instance, self.run_id, self.say
+        )
+
     # before the wave
 
-    def enter(self) -> None:
-        """Returns when the stage may run; Refusal says why it may not."""
+    def enter(self) -> bool:
+        """Returns when the stage may run; Refusal says why it may not.
+
+        False when there is nothing to do: a stage without subjects, in a backfill.
+        """
         patiently(self._have_subjects)
+        if patiently(self.gate.is_left_out):
+            self.say(f"{self.stage.key} holds no subjects yet: nothing to do in this backfill")
+            return False
         patiently(lambda: presence.announce_run(self.engine, self.store, self.run_id, self.scope))
-        self._wait(self._gate, "gate")
+        self._wait(self.gate.closed, "gate")
         self._check_machine()
-
-    def counts(self) -> dict[str, StageCounts]:
-        """Of this stage and the one before, by partition key."""
-        scopes = self._scopes_to_watch()
-        rows = self.store.stage_counts(
-            self.scope.dataset,
-            self.scope.workflow,
-            self.plan.versions,
-            partitions=[scope.partition for scope in scopes],
-        )
-        return {row.partition: row for row in rows}
-
-    def bury_dead(self) -> int:
-        """Ends runs of this stage, and of the one before, whose process is gone."""
-        names = [workflow.name for workflow in self.plan.project.workflows]
-        lives = partial(presence.lives, self.engine, self.store)
-        dagster_runs.fail_dead_runs(self.instance, names, lives, self.say)
-        buried = 0
-        for scope in self._scopes_to_watch():
-            buried += presence.bury_dead_runs(
-                self.engine,
-                self.store,
-                scope,
-                lambda run_id: dagster_runs.fail_run(self.instance, run_id, self.say),
-            )
-        return buried
-
-    def _scopes_to_watch(self) -> list[StageScope]:
-        project, workflow = self.plan.project, self.plan.workflow
-        before = previous_stage(project.stages, self.stage)
-        stages = [self.stage] if before is None else [before, self.stage]
-        return [project.scope(workflow, stage) for stage in stages]
+        return True
 
     def _have_subjects(self) -> None:
         project = self.plan.project
         if not self.store.subject_count(project.config.dataset):
             ingest_subjects(project, self.store, self.say)
         check_fields(self.plan.workflow, self.store.field_names(project.config.dataset))
-
-    def decide(self, subjects: int | None = None) -> Decision:
-        """Whether the stage may run, from the counts in the store and the runs that live.
-
-        ``subjects`` stands in for those of the stage that are not ingested yet.
-        """
-        project = self.plan.project
-        self.store.sync_stages(project.config.dataset, project.stage_ranges)
-        counts = self.counts()
-        if subjects is not None:
-            counts[self.stage.key] = replace(counts[self.stage.key], subjects=subjects)
-        before = previous_stage(self.plan.project.stages, self.stage)
-        return evaluate_gate(
-            counts[self.stage.key],
-            counts[before.key] if before else None,
-            self._liveness(before) if before else RunLiveness(),
-            self.plan.project.config.thresholds,
-        )
-
-    def _gate(self) -> str | None:
-        """None when the gate is open, the reason to wait, or Refusal."""
-        self.bury_dead()
-        decision = self.decide()
-        if isinstance(decision, Refuse):
-            raise Refusal(decision.reason)
-        if not isinstance(decision, Wait):
-            return None
-        if decision.for_queued and dagster_runs.slots_are_taken(self.instance):
-            self._give_way(decision.reason)
-        return decision.reason
-
-    def _give_way(self, reason: str) -> None:
-        """Frees this run's slot for the run that it waits for."""
-        again = dagster_runs.give_way(self.instance, self.run_id, reason)
-        if again is not None:
-            raise Refusal(
-                f"{reason} and no run slot is free: gave way, queued again as run {again}"
-            )
-
-    def _liveness(self, stage: Stage) -> RunLiveness:
-        """What is known of the runs of another stage."""
-        scope = self.plan.project.scope(self.plan.workflow, stage)
-        workflow = self.plan.workflow.name
-        alive, _ = presence.running_runs(self.engine, self.store, scope)
-        starting = dagster_runs.starting_run(self.instance, stage.key, workflow)
-        return RunLiveness(
-            working=alive[0].run_id if alive else starting,
-            queued=dagster_runs.queued_run(self.instance, stage.key, workflow),
-            daemon_alive=dagster_runs.daemon_is_alive(self.instance),
-            asked_for=bool(self.store.runs(scope)),
-        )
 
     def _wait(self, reason_to_wait: Callable[[], str | None], what: str) -> None:
         patience = self.plan.project.config.gate_wait
@@ -329,7 +258,7 @@ class StageRun:
             self.say,
             heartbeat=lambda: self._heartbeat(locks),
             breach=monitor.breach,
-            reclaim_dead=self.bury_dead,
+            reclaim_dead=self.gate.bury_dead,
             group_wait=self.plan.project.config.group_wait,
         )
 
@@ -381,7 +310,7 @@ class StageRun:
                 reason = f"{self.stage.key} waits for {device}, which another run is using"
                 break
         try:
-            reason = reason or self._gate()
+            reason = reason or self.gate.closed()
         finally:
             if reason is not None:
                 for lock in locks:

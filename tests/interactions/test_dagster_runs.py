@@ -1,4 +1,4 @@
-"""What is read from Dagster about runs, and how a run gives way, on a real instance."""
+"""What is read from Dagster about runs, on a real instance."""
 
 from collections.abc import Iterator
 
@@ -58,33 +58,6 @@ def test_a_run_that_has_just_begun_is_found(instance: dg.DagsterInstance) -> Non
 
 def test_no_daemon_no_heartbeat(instance: dg.DagsterInstance) -> None:
     assert not dagster_runs.daemon_is_alive(instance)
-
-
-def test_slots_are_taken_by_what_runs_not_by_what_waits(instance: dg.DagsterInstance) -> None:
-    add_run(instance, "canary", STATUS.QUEUED)
-    assert not dagster_runs.slots_are_taken(instance)
-    add_run(instance, "ramp", STATUS.STARTED)
-    assert dagster_runs.slots_are_taken(instance)
-
-
-def test_a_run_gives_way_once(instance: dg.DagsterInstance) -> None:
-    waiting = add_run(instance, "ramp", STATUS.STARTED)
-    again = dagster_runs.give_way(instance, waiting, "ramp waits for canary")
-    assert again is not None
-    queued = instance.get_run_by_id(again)
-    old = instance.get_run_by_id(waiting)
-    assert queued is not None
-    assert old is not None
-    assert (queued.status, old.status) == (STATUS.QUEUED, STATUS.CANCELING)
-    assert queued.tags["dagster/partition"] == "ramp"
-    assert queued.asset_selection == frozenset({gate.key})
-    assert queued.parent_run_id == waiting
-    assert dagster_runs.give_way(instance, again, "still") is None
-
-
-def test_a_run_from_the_command_line_does_not_give_way(instance: dg.DagsterInstance) -> None:
-    waiting = add_run(instance, "ramp", STATUS.STARTED, by_daemon=False)
-    assert dagster_runs.give_way(instance, waiting, "ramp waits for canary") is None
 
 
 def test_only_dead_runs_of_our_workflows_are_failed(

@@ -12,14 +12,16 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from forge_assets.interactions import dagster_runs
 from forge_assets.project import load_project
 from resources.database import PROJECT_ROOT, open_engine
 from resources.launch_store import Launch, LaunchStore
+from resources.locks import LockSpace, SessionLock
 from sensors import run_ends
 from sensors.alerts import build_alert_sensors
 from sensors.run_ends import read_cursor
 from tests.alerts.webhook import Webhook
-from tests.sensors.alert_rig import CHECKS, FAILURES, AlertRig, execute
+from tests.sensors.alert_rig import CHECKS, FAILURES, AlertRig, execute, stage_asset
 
 BLOCKS = ("rejection_rate", False, True)
 WARNS = ("success_rate", False, False)
@@ -342,3 +344,27 @@ def test_loading_the_sensors_opens_nothing() -> None:
     )
     heavy = {"apprise", "requests", "google", "torch", "sqlalchemy", "psycopg2", "httpx"}
     assert heavy & {name.split(".")[0] for name in loaded.stdout.split()} == set()
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_run_whose_process_died_without_a_word_is_marked_failed_and_told(
+    alerts: AlertRig, monkeypatch: pytest.MonkeyPatch, lives: bool
+) -> None:
+    monkeypatch.setattr(dagster_runs, "_STARTUP_SECONDS", -1.0)
+    asset = stage_asset([])
+    run = alerts.instance.create_run_for_job(
+        dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def(),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/partition": "ramp-50"},
+        asset_selection=frozenset(asset.keys),
+    )
+    lock = SessionLock(open_engine(), LockSpace.RUN, run.run_id)
+    if lives:
+        assert lock.try_acquire()
+    alerts.tick()
+    lock.release()
+    status = alerts.instance.get_run_by_id(run.run_id).status  # type: ignore[union-attr]
+    assert status == (dg.DagsterRunStatus.STARTED if lives else dg.DagsterRunStatus.FAILURE)
+    titles = [] if lives else ["review ramp-50: the run failed"]
+    assert alerts.webhook.titles == titles
+    assert all("ended without a word" in told["message"] for told in alerts.webhook.received)

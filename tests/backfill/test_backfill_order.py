@@ -1,0 +1,59 @@
+"""Backfills as the UI starts them, under a real daemon: they take effect in the order of the stages."""
+
+from tests.alerts.dagster_dev import DagsterDev
+from tests.backfill.staged import CHECKS, EACH, NAMED, RESULTS, STAGED, Staged, batch_keys
+from tests.pipeline.project import step
+
+BATCHES = batch_keys(12)
+EMPTY = "batch-0002"
+EVERY = [*NAMED, *BATCHES]
+
+
+def ended(dev: DagsterDev, backfill: str) -> str:
+    dev.until(lambda: dev.backfill_status(backfill) != "REQUESTED", f"end of backfill {backfill}")
+    return dev.backfill_status(backfill)
+
+
+def test_fifteen_partitions_two_at_a_time(staged: Staged) -> None:
+    """Dagster queues the batches first: they sort before the named stages."""
+    staged.set_up(batches=len(BATCHES))
+    with DagsterDev(staged.project) as dev:
+        backfill = dev.backfill(EVERY, STAGED)
+        assert ended(dev, backfill) == "COMPLETED_SUCCESS"
+        assert dev.partitions(RESULTS) == {"materialized": set(EVERY)}
+        assert dev.checks(RESULTS) == {name: {"succeeded": set(EVERY)} for name in CHECKS}
+    assert staged.runs()[0][0] == BATCHES[0]
+    assert staged.done() == EVERY
+    assert staged.project.counts() == {"completed": EACH * len(EVERY)}
+    assert staged.made_twice() == 0
+    states = [status for _, status in staged.runs()]
+    assert states.count("SUCCESS") == len(EVERY)
+    assert 1 <= states.count("CANCELED") <= 4  # the queue was put in order by the first
+    assert set(states) == {"SUCCESS", "CANCELED"}
+
+
+def test_a_stage_that_fails_stops_the_later_ones_and_the_same_backfill_goes_on(
+    staged: Staged,
+) -> None:
+    staged.set_up(batches=2, filled=1, output={"pattern": "Item [01] .*"})
+    with DagsterDev(staged.project) as dev:
+        first = dev.backfill([*NAMED, EMPTY], STAGED)
+        assert ended(dev, first) == "COMPLETED_FAILED"
+        assert staged.done() == ["canary-10", "ramp-50"]
+        assert dev.partitions(RESULTS)["failed"] == {"full-500"}
+        assert staged.run_ids(EMPTY, "SUCCESS")  # nothing to do, nothing made, nobody told
+        found = dev.checks(RESULTS)
+        refused_too = {"executionFailed": {"full-500"}}
+        assert found["rejection_rate"] == {
+            "succeeded": {"canary-10"},
+            "failed": {"ramp-50"},
+            **refused_too,
+        }
+        assert found["error_rate"] == {"succeeded": {"canary-10", "ramp-50"}, **refused_too}
+        (refused,) = staged.run_ids("full-500", "FAILURE")
+        assert "full-500 refused: ramp-50 failed: rejection_rate" in dev.failure(refused)
+        staged.project.write_workflow([step("draft", "{text}", retries=0)])
+        again = dev.backfill(NAMED, STAGED)
+        assert ended(dev, again) == "COMPLETED_SUCCESS"
+        assert dev.checks(RESULTS) == {name: {"succeeded": set(NAMED)} for name in CHECKS}
+    assert {row["verdict"] for row in map(staged.project.stage, NAMED)} == {"passed"}
