@@ -157,7 +157,7 @@ def build_cloud_run_execution_sensor(
         name="cloud_run_execution_sensor",
         job=diagnose,
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=tools.default_status,
         description="Reads the executions of the runner on Cloud Run, reports those that died on"
         " `launches`, and asks for a diagnosis of those that failed.",
     )

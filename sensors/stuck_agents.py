@@ -129,7 +129,7 @@ def build_stuck_agent_sensor(tools: TickTools) -> dg.SensorDefinition:
     @dg.sensor(
         name="stuck_agent_sensor",
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=tools.default_status,
         description="Looks for W&B Launch agents that are busy with a job that Vertex AI calls over.",
     )
     def stuck_agent_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:

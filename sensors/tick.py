@@ -50,6 +50,12 @@ class TickTools:
         self._opening: Future[Clouds] | None = None
         self._opened_at = 0.0
 
+    @property
+    def default_status(self) -> dg.DefaultSensorStatus:
+        """Off where there is nothing to watch: a sensor that only skips fills the log of the daemon."""
+        on = self.config is not None
+        return dg.DefaultSensorStatus.RUNNING if on else dg.DefaultSensorStatus.STOPPED
+
     def begin(self) -> "Tick":
         """ConfigurationError without the section, the project or the credentials."""
         return Tick(self._clouds(), self._now())

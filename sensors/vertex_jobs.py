@@ -196,7 +196,7 @@ def build_vertex_job_sensor(tools: TickTools, diagnose: dg.JobDefinition) -> dg.
         name="vertex_job_sensor",
         job=diagnose,
         minimum_interval_seconds=INTERVAL_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
+        default_status=tools.default_status,
         description="Reads the launches' jobs on Vertex AI in every configured region, reports what"
         " became of them on `launches`, and asks for a diagnosis of those that failed.",
     )

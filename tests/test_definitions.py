@@ -128,10 +128,13 @@ def test_partitions_are_the_stages_of_the_shipped_configuration() -> None:
             assert partitions.get_partition_keys() == STAGES
 
 
-def test_the_sensors_run_unless_they_are_switched_off() -> None:
+def test_the_alert_sensors_run_the_others_wait_for_a_switch_or_for_a_cloud() -> None:
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
-    assert sensors.pop("stage_progress_sensor") == dg.DefaultSensorStatus.STOPPED
-    assert sensors == dict.fromkeys(SENSORS, dg.DefaultSensorStatus.RUNNING)
+    for name in ("check_alert_sensor", "run_failure_alert_sensor"):
+        assert sensors.pop(name) == dg.DefaultSensorStatus.RUNNING
+    waiting = [*set(SENSORS) - {"check_alert_sensor", "run_failure_alert_sensor"}]
+    expected = dict.fromkeys([*waiting, "stage_progress_sensor"], dg.DefaultSensorStatus.STOPPED)
+    assert sensors == expected
 
 
 def test_one_run_per_partition() -> None:

@@ -59,8 +59,8 @@ def shell_blocks(page: Path) -> list[str]:
 
 def commands(lines: Iterable[str]) -> list[list[str]]:
     """The forge, make and dagster commands among the lines."""
-    split = [shlex.split(line, comments=True) for line in lines if line.strip()]
-    return [words for words in split if len(words) > 1 and words[0] in ("forge", "make", "dagster")]
+    ours = [line for line in lines if line.startswith(("forge ", "make ", "dagster "))]
+    return [shlex.split(line, comments=True) for line in ours]
 
 
 def shell_commands(page: Path) -> list[list[str]]:

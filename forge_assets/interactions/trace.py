@@ -12,6 +12,10 @@ from resources.store_types import Interaction, InteractionEvent, SubjectTrace, S
 
 _BLOCKS = ("error_message", "output", "reason")  # of an event: foreign text, often long
 
+_END = "error_message"
+_ABOVE = {"completed": _END, "rejected": _END, "failed": _END, "skipped": "reason"}
+"""By the kind of a final event: the text of it that stands in the row's own lines."""
+
 
 def subject_markdown(trace: SubjectTrace) -> str:
     """The subject, then by workflow each step as it stands, then what was superseded."""
@@ -134,10 +138,10 @@ def _event(event: InteractionEvent) -> str:
 
 def _event_blocks(event: InteractionEvent) -> list[str]:
     """The long texts of an event under its time; those of a final one stand above already."""
-    final = event.kind in ("completed", "rejected", "failed")
+    above = _ABOVE.get(event.kind)
     blocks = []
     for name in _BLOCKS:
-        if event.detail.get(name) and not (final and name == "error_message"):
+        if event.detail.get(name) and name != above:
             title = f"{event.kind} {_moment(event.at)}, {name.replace('_', ' ')}:"
             blocks += [title, fence(str(event.detail[name]))]
     return blocks

@@ -3,11 +3,14 @@
 import signal
 
 import psutil
+import pytest
 
 from tests.alerts.dagster_dev import DagsterDev
 from tests.backfill.staged import EACH, NAMED, RESULTS, STAGED, Staged
 from tests.backfill.test_backfill_order import ended
 from tests.chat_server import ChatServer, Reply
+
+pytestmark = pytest.mark.chaos
 
 SLOW = "Item 2 is about the number 14."
 """The first subject of ramp-50."""

@@ -38,10 +38,15 @@ def said(sensor: dg.SensorDefinition) -> str:
     return str(result.skip_message)
 
 
-def test_all_run_by_default_and_come_with_the_diagnosis() -> None:
+@pytest.mark.parametrize("config", [CONFIG, None])
+def test_all_run_by_default_where_there_is_something_to_watch(config: CloudConfig | None) -> None:
+    status = dg.DefaultSensorStatus.RUNNING if config else dg.DefaultSensorStatus.STOPPED
+    assert {made.default_status for made in sensors(config, {}).values()} == {status}
+
+
+def test_they_come_with_the_diagnosis() -> None:
     made = build_launch_sensors(load_project())
     assert [sensor.name for sensor in made] == NAMES
-    assert {sensor.default_status for sensor in made} == {dg.DefaultSensorStatus.RUNNING}
     assert min(sensor.minimum_interval_seconds or 0 for sensor in made) == 30
     repository = dg.Definitions(sensors=made).get_repository_def()
     assert repository.has_job("diagnose_launch")
