@@ -23,6 +23,7 @@ _SECTIONS = (
     ),
     ("The machine", "", variables.MACHINE),
     ("In the runner and the jobs", "", variables.RUNNER),
+    ("In a deployment", "Read by the files in `deploy`.", variables.DEPLOYED),
     ("Read by libraries", "Not by our own code.", variables.LIBRARIES),
 )
 

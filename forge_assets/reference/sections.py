@@ -172,10 +172,12 @@ def _long(field: Schema) -> bool:
     return "default" in field and len(_flow(field["default"])) > _LONGEST_DEFAULT
 
 
-def _duration(seconds: int) -> str:
+def _duration(seconds: float) -> str:
     """21600 -> 6h"""
-    unit, length = next((u, n) for u, n in {**_UNITS, "s": 1}.items() if seconds % n == 0)
-    return f"{seconds // length}{unit}"
+    for unit, length in _UNITS.items():
+        if seconds and seconds % length == 0:
+            return f"{seconds // length:g}{unit}"
+    return f"{seconds:g}s"
 
 
 def _flow(value: Any) -> str:

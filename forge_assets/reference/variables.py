@@ -1,4 +1,4 @@
-"""Every environment variable that this project reads or sets, and what it means."""
+"""Every environment variable that the project's code reads or sets, and what it means."""
 
 from collections.abc import Mapping
 
@@ -58,6 +58,15 @@ LIBRARIES: Mapping[str, str] = {
     "NO_PROXY": "Hosts that are asked without a proxy.",
     "XDG_CACHE_HOME": "The user's cache folder, in which `FORGE_CACHE` is by default.",
     "XDG_DATA_HOME": "The user's data folder, in which the embedded database is.",
+}
+DEPLOYED: Mapping[str, str] = {
+    "FORGE_LOG_BUCKET": "Bucket of the compute logs, with `deploy/gcp/dagster.yaml`.",
+    "FORGE_PROJECT": "Of `deploy/compose.yaml`: the folder of your forge.yaml.",
+    "FORGE_UID": "Of `deploy/compose.yaml`: whose that folder is.",
+    "FORGE_TARGET": "Of `deploy/compose.yaml`: `cpu` or `cuda`.",
+    "FORGE_LOGS_IN": "Of `deploy/compose.yaml`: `host` or `gcp`.",
+    "FORGE_UI_PORT": "Of `deploy/compose.yaml`: the UI's port on this host.",
+    "TORCH_INDEX": "Of `deploy/Dockerfile`: PyTorch's index of builds for the CPU.",
 }
 NAMED_BY_YOU: Mapping[str, str] = {
     "`api_key_env: NAME` of a model": "Holds the key of its server.",
