@@ -11,7 +11,6 @@ import dagster as dg
 
 from forge_assets.alerts.message import EndedRun
 from forge_assets.alerts_config import AlertsConfig
-from forge_assets.interactions.assets import MODEL_WEIGHTS, SUBJECTS
 from forge_assets.project import Project
 from resources.cloud.regions import utc_now
 from sensors.run_ends import EndCursor
@@ -68,8 +67,7 @@ class AlertTools:
 
         engine = open_engine()
         living = partial(lives, engine, InteractionStore(engine))
-        ours = [*self.workflows, *SUBJECTS.path, *MODEL_WEIGHTS.path]
-        fail_dead_runs(context.instance, ours, living, context.log.warning)
+        fail_dead_runs(context.instance, self.workflows, living, context.log.warning)
 
     def read(self, context: dg.SensorEvaluationContext, run_ids: Sequence[str]) -> list[EndedRun]:
         """Those that Dagster still keeps and that nobody stopped."""

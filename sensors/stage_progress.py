@@ -80,6 +80,7 @@ def busy_run(
     """The id of a run of the stage that is queued or works, by Dagster's records or by its lock."""
     from forge_assets.interactions import dagster_runs, presence
     from resources.database import open_engine
+    from resources.worker_ids import run_of
 
     engine = open_engine()
     lives = partial(presence.lives, engine, store)
@@ -88,4 +89,4 @@ def busy_run(
         return queued
     scope = plan.project.scope(plan.workflow, plan.project.stage(key))
     alive, _ = presence.running_runs(engine, store, scope)
-    return alive[0].run_id if alive else None
+    return run_of(alive[0].run_id) if alive else None

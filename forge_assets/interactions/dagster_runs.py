@@ -1,4 +1,4 @@
-"""What Dagster knows of our runs: who is queued, who died. Its internals are touched here only."""
+"""What Dagster knows of our runs: who is queued, who died."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +18,14 @@ _HEARTBEAT_FRESH_SECONDS = 90.0
 """The daemon writes one every 30 s."""
 _STARTUP_SECONDS = 60.0
 """A run that was started but has not reached its first step may take this long to import."""
+_PROCESS_SECONDS = 240.0
+"""So long a run may be starting: Dagster's run monitoring ends it after 180 s."""
+
+_RETRY_SECONDS = 180.0
+"""The daemon looks for runs to start again every 30 s."""
+
+_INPUTS = ("subjects", "model_weights")
+"""Assets beside those of the workflows whose steps take the lock of their run."""
 
 _BEGINNING = [
     dg.DagsterRunStatus.NOT_STARTED,
@@ -34,9 +42,19 @@ def daemon_is_alive(instance: dg.DagsterInstance, now: float | None = None) -> b
 
 
 def queued_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
-    """The id of a run of the partition that waits for the daemon to start it, if any."""
-    found = runs_of(instance, partition, workflow, [dg.DagsterRunStatus.QUEUED])
-    return found[0].dagster_run.run_id if found else None
+    """The id of a run of the partition that waits for the daemon to start it, if any.
+
+    Also of one that failed just now and that the daemon is about to start again (`run_retries`).
+    """
+    for record in runs_of(instance, partition, workflow, [dg.DagsterRunStatus.QUEUED]):
+        return record.dagster_run.run_id
+    for record in runs_of(instance, partition, workflow, [dg.DagsterRunStatus.FAILURE]):
+        ended = record.end_time or record.update_timestamp.timestamp()
+        if record.dagster_run.is_complete_and_waiting_to_retry and (
+            time.time() - ended < _RETRY_SECONDS
+        ):
+            return record.dagster_run.run_id
+    return None
 
 
 def starting_run(instance: dg.DagsterInstance, partition: str, workflow: str) -> str | None:
@@ -75,8 +93,10 @@ def runs_of(
 
 
 def _is_young(record: RunRecord) -> bool:
-    since = record.start_time or record.create_timestamp.timestamp()
-    return time.time() - since < _STARTUP_SECONDS
+    """Not by its creation: it may have been queued for hours before its process was started."""
+    if record.start_time is not None:
+        return time.time() - record.start_time < _STARTUP_SECONDS
+    return time.time() - record.update_timestamp.timestamp() < _PROCESS_SECONDS
 
 
 def fail_dead_runs(
@@ -85,19 +105,35 @@ def fail_dead_runs(
     lives: Callable[[str], bool],
     log: Callable[[str], None],
 ) -> None:
-    """Marks runs of the workflows failed that Dagster believes started and that do not live.
+    """Marks runs failed that Dagster believes started and that do not live.
 
-    What else runs on the instance is not judged.
+    ``workflows``: the project's. What else runs on the instance is not judged, nor a run while steps of
+    others come before ours.
     """
+    ours = (*workflows, *_INPUTS)
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]),
         limit=100,
     )
     for record in records:
         run = record.dagster_run
-        judged = touches(run, workflows) and not _is_young(record)
-        if judged and not lives(run.run_id):
+        if not touches(run, ours) or _is_young(record) or lives(run.run_id):
+            continue
+        if _should_hold_its_lock(instance, run.run_id, ours):
             fail_run(instance, run.run_id, log)
+
+
+def _should_hold_its_lock(instance: dg.DagsterInstance, run_id: str, ours: Collection[str]) -> bool:
+    """Whether a step of ours began a while ago, or none at all: then its lock is held, or it is dead."""
+    kind = dg.DagsterEventType.STEP_START
+    begun = [
+        entry
+        for record in instance.get_records_for_run(run_id, of_type=kind).records
+        if (entry := record.event_log_entry) and entry.step_key
+    ]
+    of_ours = [entry for entry in begun if str(entry.step_key).split("__")[0] in ours]
+    first = min((entry.timestamp for entry in of_ours), default=None)
+    return not begun or (first is not None and time.time() - first > _STARTUP_SECONDS)
 
 
 def touches(run: dg.DagsterRun, workflows: Collection[str]) -> bool:

@@ -2,10 +2,14 @@
 
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import psutil
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from resources.interaction_store import InteractionStore, RunRow, StageScope
 from resources.locks import LockSpace, SessionLock, is_held
@@ -13,11 +17,30 @@ from resources.worker_ids import run_of
 
 _held: dict[str, SessionLock] = {}
 """Run locks of this process, kept until it ends: Dagster closes a run after its last step."""
+_guard = threading.Lock()
+_AGAIN_SECONDS = 5.0
 
 
 def hold(engine: sa.Engine, run_id: str) -> None:
-    """Takes the run's lock, if this process has not got it yet."""
-    _held.setdefault(run_id, SessionLock(engine, LockSpace.RUN, run_id)).try_acquire()
+    """Takes the run's lock, if this process has not got it yet, and from now on whenever it is lost.
+
+    A step that converts weights for an hour asks for nothing meanwhile: without the thread it would be
+    buried alive after a restart of the database.
+    """
+    first = not _held
+    lock = _held.setdefault(run_id, SessionLock(engine, LockSpace.RUN, run_id))
+    with _guard:
+        lock.try_acquire()
+    if first:
+        threading.Thread(target=_hold_on, name="hold run locks", daemon=True).start()
+
+
+def _hold_on() -> None:
+    while True:
+        time.sleep(_AGAIN_SECONDS)
+        for run_id in list(_held):
+            with suppress(SQLAlchemyError):
+                keep_alive(run_id)
 
 
 def announce_run(
@@ -36,7 +59,8 @@ def announce(store: InteractionStore, run_id: str, scope: StageScope) -> None:
 def keep_alive(run_id: str) -> None:
     """Takes the lock again if the connection that held it was cut."""
     if run_id in _held:
-        _held[run_id].try_acquire()
+        with _guard:
+            _held[run_id].try_acquire()
 
 
 def lives(engine: sa.Engine, store: InteractionStore, run_id: str) -> bool:

@@ -7,20 +7,15 @@ from collections.abc import Collection, Mapping
 import dagster as dg
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.tags import (
-    PARENT_RUN_ID_TAG,
-    PARTITION_NAME_TAG,
-    PRIORITY_TAG,
-    ROOT_RUN_ID_TAG,
-)
+from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 from dagster._core.utils import make_new_run_id
 
 from forge_assets.interactions.dagster_runs import touches
 
 GAVE_WAY_TAG = "forge/gave_way_as"
-"""On a run that was queued again: the run that gave way."""
-TIMES_TAG = "forge/gave_way_times"
-_TIMES_AT_MOST = 5
+"""On a run that was queued again: the id of the run that gave way."""
+GAVE_WAY_TIMES_TAG = "forge/gave_way_times"
+_GIVES_WAY_AT_MOST = 5
 """What it waits for is in front of it in the queue: more would be churning."""
 _STUCK_SECONDS = 60.0
 """A run that is queued for so long waits for a limit that may be ours."""
@@ -59,7 +54,9 @@ def no_slot_is_free(instance: dg.DagsterInstance) -> bool:
     return busy >= limit.max_concurrent_runs
 
 
-def is_stuck(instance: dg.DagsterInstance, run_id: str, queued: str) -> bool:
+def does_not_start_beside(
+    instance: dg.DagsterInstance, run_id: str, queued: str, now: float | None = None
+) -> bool:
     """Whether ``queued`` has not started although ``run_id`` has been at work for a minute: by a limit
     on tags, say, that counts both."""
     records = [instance.get_run_record_by_id(each) for each in (run_id, queued)]
@@ -68,48 +65,50 @@ def is_stuck(instance: dg.DagsterInstance, run_id: str, queued: str) -> bool:
         for record in records
         if record is not None
     ]
-    return len(since) == 2 and time.time() - max(since) > _STUCK_SECONDS
+    now = time.time() if now is None else now
+    return len(since) == 2 and now - max(since) > _STUCK_SECONDS
 
 
 def give_way(
     instance: dg.DagsterInstance,
     run_id: str,
+    queued: str,
     reason: str,
     positions: Mapping[str, int],
     workflows: Collection[str],
 ) -> str | None:
-    """Queues the run once more, behind what it waits for, and marks this one as cancelled.
+    """Queues the run once more, behind ``queued``, and marks this one as cancelled.
 
-    Only for a run that a daemon started. ``positions``: partition key -> its place among the stages,
-    in whose order the queue is put. Returns the id of the new run.
+    Only for a run that a daemon started and that nobody has stopped. ``positions``: partition key -> its
+    place among the stages, in whose order the queue is put. Returns the id of the new run.
     """
     run = instance.get_run_by_id(run_id)
-    if run is None or run.remote_job_origin is None:
+    if run is None or run.remote_job_origin is None or run.status != dg.DagsterRunStatus.STARTED:
         return None
-    times = int(run.tags.get(TIMES_TAG, "0")) + 1
-    if times > _TIMES_AT_MOST:
+    times = _times(instance, run) + 1
+    if times > _GIVES_WAY_AT_MOST:
         return None
     again = _queue_again(instance, run, times)
     put_in_order(instance, positions, workflows)
+    _put_behind(instance, again.run_id, queued)
     instance.report_run_canceling(run, reason)
     return again.run_id
 
 
+def _times(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int:
+    """How often it gave way before. Whoever runs it again copies the tags: that is a new beginning."""
+    parent = instance.get_run_by_id(run.parent_run_id) if run.parent_run_id else None
+    copied = parent is not None and parent.tags.get(GAVE_WAY_TAG) == run.tags.get(GAVE_WAY_TAG)
+    return 0 if copied else int(run.tags.get(GAVE_WAY_TIMES_TAG, "0"))
+
+
 def _queue_again(instance: dg.DagsterInstance, run: dg.DagsterRun, times: int) -> dg.DagsterRun:
-    root = run.root_run_id or run.run_id
-    tags = {
-        PARENT_RUN_ID_TAG: run.run_id,
-        ROOT_RUN_ID_TAG: root,
-        GAVE_WAY_TAG: run.run_id,
-        TIMES_TAG: str(times),
-    }
+    # Not as a child of the other: Dagster would count that as one of the retries that it grants.
     again = instance.add_run(
         run._replace(
             run_id=make_new_run_id(),
             status=dg.DagsterRunStatus.NOT_STARTED,
-            root_run_id=root,
-            parent_run_id=run.run_id,
-            tags={**run.tags, **tags},
+            tags={**run.tags, GAVE_WAY_TAG: run.run_id, GAVE_WAY_TIMES_TAG: str(times)},
         )
     )
     # What it plans to make: without these events its partition could not be shown as failed.
@@ -136,3 +135,18 @@ def put_in_order(
         if position is None or PRIORITY_TAG in run.tags or not touches(run, workflows):
             continue
         instance.add_run_tags(run.run_id, {PRIORITY_TAG: str(-position)})
+
+
+def _put_behind(instance: dg.DagsterInstance, run_id: str, queued: str) -> None:
+    """Where somebody chose a lower priority for what the run waits for, or a higher one for the run."""
+    own, awaited = (_priority(instance.get_run_by_id(each)) for each in (run_id, queued))
+    if own >= awaited:
+        instance.add_run_tags(run_id, {PRIORITY_TAG: str(awaited - 1)})
+
+
+def _priority(run: dg.DagsterRun | None) -> int:
+    """As Dagster reads it."""
+    try:
+        return int(run.tags.get(PRIORITY_TAG, "0")) if run is not None else 0
+    except ValueError:
+        return 0

@@ -61,7 +61,7 @@ class StageGate:
         self.store.sync_stages(self.plan.project.config.dataset, self.plan.project.stage_ranges)
         return not self.counts()[self.stage.key].subjects
 
-    def closed(self) -> str | None:
+    def reason_to_wait(self) -> str | None:
         """None when the gate is open, the reason to wait, or Refusal."""
         self.bury_dead()
         decision = self.decide()
@@ -73,23 +73,26 @@ class StageGate:
         if not isinstance(decision, Wait):
             return None
         if decision.for_queued is not None:
-            self._perhaps_give_way(decision.for_queued, decision.reason)
+            return self._perhaps_give_way(decision.for_queued, decision.reason)
         return decision.reason
 
-    def _perhaps_give_way(self, queued: str, reason: str) -> None:
-        """Frees this run's slot when the run that it waits for cannot start otherwise."""
+    def _perhaps_give_way(self, queued: str, reason: str) -> str:
+        """Frees this run's slot when the run that it waits for cannot start otherwise; else the reason
+        to wait."""
         if run_queue.no_slot_is_free(self.instance):
             reason = f"{reason} and no run slot is free"
-        elif run_queue.is_stuck(self.instance, self.run_id, queued):
+        elif run_queue.does_not_start_beside(self.instance, self.run_id, queued):
             reason = f"{reason} and does not start beside this one"
         else:
-            return
+            return reason
         project = self.plan.project
         positions = {stage.key: position for position, stage in enumerate(project.stages)}
         names = [workflow.name for workflow in project.workflows]
-        again = run_queue.give_way(self.instance, self.run_id, reason, positions, names)
+        again = run_queue.give_way(self.instance, self.run_id, queued, reason, positions, names)
         if again is not None:
             raise Refusal(f"{reason}: gave way, queued again as run {again}")
+        # A run of the terminal has a slot of the queue as well, and nobody who would start it again.
+        return f"{reason}; this run holds one too: end it if the others do not"
 
     def _liveness(self, stage: Stage) -> RunLiveness:
         """What is known of the runs of another stage."""

@@ -81,7 +81,7 @@ class StageRun:
             self.say(f"{self.stage.key} holds no subjects yet: nothing to do in this backfill")
             return False
         patiently(lambda: presence.announce_run(self.engine, self.store, self.run_id, self.scope))
-        self._wait(self.gate.closed, "gate")
+        self._wait(self.gate.reason_to_wait, "gate")
         self._check_machine()
         return True
 
@@ -310,7 +310,7 @@ class StageRun:
                 reason = f"{self.stage.key} waits for {device}, which another run is using"
                 break
         try:
-            reason = reason or self.gate.closed()
+            reason = reason or self.gate.reason_to_wait()
         finally:
             if reason is not None:
                 for lock in locks:

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pytest
+from dagster._core.events import DagsterEvent
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
+from dagster._core.utils import make_new_run_id
 
 from forge_assets.interactions import run_queue
 
@@ -57,8 +59,17 @@ def add_run(
     return run.run_id
 
 
-def give_way(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    return run_queue.give_way(instance, run_id, REASON, POSITIONS, ["review"])
+def give_way(instance: dg.DagsterInstance, run_id: str, queued: str = "gone") -> str | None:
+    return run_queue.give_way(instance, run_id, queued, REASON, POSITIONS, ["review"])
+
+
+def started_again(instance: dg.DagsterInstance, run_id: str) -> str:
+    """The daemon has started the run that was queued again."""
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    for event in (dg.DagsterEventType.PIPELINE_STARTING, dg.DagsterEventType.PIPELINE_START):
+        instance.report_dagster_event(DagsterEvent(event.value, run.job_name), run_id)
+    return run_id
 
 
 def priorities(instance: dg.DagsterInstance) -> dict[str, str | None]:
@@ -85,7 +96,9 @@ def test_a_run_that_gives_way_is_queued_again(instance: dg.DagsterInstance) -> N
     assert (queued.status, old.status) == (STATUS.QUEUED, STATUS.CANCELING)
     assert queued.tags["dagster/partition"] == "ramp"
     assert queued.asset_selection == frozenset({gate.key})
-    assert (queued.parent_run_id, queued.root_run_id) == (waiting, waiting)
+    assert queued.tags["forge/gave_way_as"] == waiting
+    # Else Dagster would count it as a retry, and start it no more when it dies.
+    assert (queued.parent_run_id, queued.root_run_id) == (None, None)
 
 
 def test_what_it_plans_to_make_is_known_of_the_run_that_is_queued_again(
@@ -102,15 +115,40 @@ def test_what_it_plans_to_make_is_known_of_the_run_that_is_queued_again(
 
 
 def test_a_run_gives_way_five_times_at_most(instance: dg.DagsterInstance) -> None:
-    first = run_id = add_run(instance, "ramp", STATUS.STARTED)
+    run_id = add_run(instance, "ramp", STATUS.STARTED)
     for _ in range(5):
         again = give_way(instance, run_id)
         assert again is not None
-        run_id = again
+        run_id = started_again(instance, again)
     assert give_way(instance, run_id) is None
-    last = instance.get_run_by_id(run_id)
-    assert last is not None
-    assert last.root_run_id == first
+
+
+def test_what_somebody_runs_again_gives_way_anew(instance: dg.DagsterInstance) -> None:
+    run_id = add_run(instance, "ramp", STATUS.STARTED)
+    for _ in range(5):
+        run_id = started_again(instance, str(give_way(instance, run_id)))
+    used_up = instance.get_run_by_id(run_id)
+    assert used_up is not None
+    copied = used_up._replace(
+        run_id=make_new_run_id(), parent_run_id=run_id, root_run_id=run_id, status=STATUS.STARTED
+    )
+    assert give_way(instance, instance.add_run(copied).run_id) is not None
+
+
+@pytest.mark.parametrize("status", [STATUS.CANCELING, STATUS.FAILURE])
+def test_a_run_that_somebody_stopped_does_not_come_back(
+    instance: dg.DagsterInstance, status: STATUS
+) -> None:
+    assert give_way(instance, add_run(instance, "ramp", status)) is None
+
+
+def test_it_comes_behind_what_it_waits_for_whatever_was_chosen(
+    instance: dg.DagsterInstance,
+) -> None:
+    canary = add_run(instance, "canary", STATUS.QUEUED, **{"dagster/priority": "-10"})
+    waiting = add_run(instance, "ramp", STATUS.STARTED, **{"dagster/priority": "7"})
+    assert give_way(instance, waiting, canary) is not None
+    assert priorities(instance) == {"canary": "-10", "ramp": "-11"}
 
 
 def test_the_queue_is_put_in_the_order_of_the_stages(instance: dg.DagsterInstance) -> None:
@@ -132,16 +170,13 @@ def test_a_run_from_the_command_line_does_not_give_way(instance: dg.DagsterInsta
     assert give_way(instance, waiting) is None
 
 
-def test_a_run_is_stuck_after_a_minute_of_both(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_does_not_start_beside_a_run_for_a_minute(instance: dg.DagsterInstance) -> None:
     queued = add_run(instance, "canary", STATUS.QUEUED)
     waiting = add_run(instance, "ramp", STATUS.STARTED)
-    assert not run_queue.is_stuck(instance, waiting, queued)
     later = time.time() + 61
-    monkeypatch.setattr(run_queue.time, "time", lambda: later)
-    assert run_queue.is_stuck(instance, waiting, queued)
-    assert not run_queue.is_stuck(instance, waiting, "gone")
+    assert not run_queue.does_not_start_beside(instance, waiting, queued)
+    assert run_queue.does_not_start_beside(instance, waiting, queued, later)
+    assert not run_queue.does_not_start_beside(instance, waiting, "gone", later)
 
 
 def submitting(instance: dg.DagsterInstance, status: BulkActionStatus, keys: Sequence[str]) -> str:

@@ -350,7 +350,7 @@ def test_loading_the_sensors_opens_nothing() -> None:
 def test_a_run_whose_process_died_without_a_word_is_marked_failed_and_told(
     alerts: AlertRig, monkeypatch: pytest.MonkeyPatch, lives: bool
 ) -> None:
-    monkeypatch.setattr(dagster_runs, "_STARTUP_SECONDS", -1.0)
+    monkeypatch.setattr(dagster_runs, "_PROCESS_SECONDS", -1.0)
     asset = stage_asset([])
     run = alerts.instance.create_run_for_job(
         dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def(),
