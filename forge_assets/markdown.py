@@ -11,7 +11,7 @@ _MARKUP = re.compile(r"<(?=[A-Za-z/!?])|`|\](?=[(\[:])")
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table of our own texts; the first column is left-aligned, the others right.
+    """A table of our own texts; the first column and those that hold words are left-aligned.
 
     None shows as ``-``. Foreign text belongs in ``code`` or ``fence``, outside of tables.
     """
@@ -25,7 +25,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def _column(texts: list[str], place: int) -> list[str]:
     """A table's column padded to one width, the line under its heading included."""
     width = max(3, *map(len, texts))
-    if place == 0:
+    if place == 0 or any(text[:1].isalpha() for text in texts[1:]):
         heading, *rest = [text.ljust(width) for text in texts]
         return [heading, "-" * width, *rest]
     heading, *rest = [text.rjust(width) for text in texts]

@@ -52,3 +52,12 @@ def test_table_and_listing_as_text() -> None:
         "| step  |   n |\n| ----- | --: |\n| grade |   1 |\n| a     |   - |"
     )
     assert listing([("runs", 2), ("stage", None)]) == "- runs: 2\n- stage: -"
+
+
+def test_words_in_a_column_are_read_from_the_left() -> None:
+    assert table(["n", "why", "%"], [["a", "no GPU", "1.5 %"], ["b", "+1 GB", None]]) == (
+        "| n   | why    |     % |\n"
+        "| --- | ------ | ----: |\n"
+        "| a   | no GPU | 1.5 % |\n"
+        "| b   | +1 GB  |     - |"
+    )

@@ -12,9 +12,10 @@ from forge_assets.interactions.subjects_table import subjects_markdown
 from resources.store_types import ModelCounts, StepCounts
 
 _REPORT_CHARACTERS = 50_000
+# Names of several words break in the head of a table: the page has little room to the side.
 _COUNTS = ("attempted", "completed", "rejected", "failed", "skipped", "open")
-_FIGURES = ("rejection_percent", "error_percent", "p50_seconds", "p95_seconds")
-_TOKENS = ("prompt_tokens", "output_tokens")
+_FIGURES = ("rejected %", "failed %", "p50 s", "p95 s")
+_TOKENS = ("prompt tokens", "output tokens")
 
 
 def results_metadata(
@@ -30,8 +31,6 @@ def results_metadata(
         "plots": dg.MetadataValue.md(embedded(pictures)),
         "report": dg.MetadataValue.md(whole_sections(markdown)),
         "subject outcomes": dg.MetadataValue.md(subjects_markdown(rows)),
-        "per step": _table(["step", "model"], report.steps),
-        "per model": _table(["model"], report.models),
         "results": dg.MetadataValue.path(str(folder / "results.parquet")),
         "subjects": counts.subjects,
         "completed": counts.completed,
@@ -46,7 +45,12 @@ def results_metadata(
         "error rate": counts.error_rate,
         "interactions a minute": counts.per_minute,
     }
-    return metadata | {name: value for name, value in figures.items() if value is not None}
+    metadata |= {name: round(value, 4) for name, value in figures.items() if value is not None}
+    # Last, since they are long and wide.
+    return metadata | {
+        "per step": _table(["step", "model"], report.steps),
+        "per model": _table(["model"], report.models),
+    }
 
 
 def whole_sections(markdown: str, most: int = _REPORT_CHARACTERS) -> str:
@@ -62,25 +66,27 @@ def _table(
     names: Sequence[str], entries: Sequence[StepCounts] | Sequence[ModelCounts]
 ) -> dg.TableMetadataValue:
     columns = [dg.TableColumn(name, "string") for name in names]
-    columns += [dg.TableColumn(name, "int") for name in (*_COUNTS, *_TOKENS)]
+    columns += [dg.TableColumn(name, "int") for name in _COUNTS]
     columns += [dg.TableColumn(name, "float") for name in _FIGURES]
+    columns += [dg.TableColumn(name, "int") for name in _TOKENS]
     records = [dg.TableRecord(_record(names, entry)) for entry in entries]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 def _record(names: Sequence[str], entry: StepCounts | ModelCounts) -> dict[str, Any]:
-    plain = {name: getattr(entry, name) for name in (*names, *_COUNTS[:-1], *_TOKENS)}
-    rates = {"rejection_percent": entry.rejected, "error_percent": entry.failed}
+    shares = [_percent(part, entry.attempted) for part in (entry.rejected, entry.failed)]
+    seconds = [_rounded(entry.p50_seconds), _rounded(entry.p95_seconds)]
+    tokens = (entry.prompt_tokens, entry.output_tokens)
     return {
-        **plain,
+        **{name: getattr(entry, name) for name in (*names, *_COUNTS[:-1])},
         "open": entry.pending + entry.running,
-        **{
-            name: round(100 * part / entry.attempted, 2) if entry.attempted else None
-            for name, part in rates.items()
-        },
-        "p50_seconds": _rounded(entry.p50_seconds),
-        "p95_seconds": _rounded(entry.p95_seconds),
+        **dict(zip(_FIGURES, [*shares, *seconds], strict=True)),
+        **dict(zip(_TOKENS, tokens, strict=True)),
     }
+
+
+def _percent(part: int, attempted: int) -> float | None:
+    return round(100 * part / attempted, 2) if attempted else None
 
 
 def _rounded(seconds: float | None) -> float | None:

@@ -52,7 +52,7 @@ def test_the_check_says_rate_counts_and_three_examples(failed: Ended, strict: Pr
     assert check["severity"] == {"__enum__": "AssetCheckSeverity.ERROR"}
     assert check["description"] == "33.3 % (4 of 12), limit 15 %"
     metadata = {name: entry_value(entry) for name, entry in check["metadata"].items()}
-    assert metadata["rate"] == pytest.approx(4 / 12)
+    assert metadata["rate"] == pytest.approx(4 / 12, abs=1e-6)
     assert (metadata["rejected"], metadata["attempted"]) == (4, 12)
     assert metadata["limit"] == pytest.approx(0.15)
     assert metadata["worst examples"].count("step strict") == 3

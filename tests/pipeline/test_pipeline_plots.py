@@ -80,10 +80,10 @@ def test_what_the_plots_show_stands_there_as_text(metadata: dict[str, dict[str, 
 def test_tables_by_step_and_model(metadata: dict[str, dict[str, Any]]) -> None:
     steps = {row["data"]["step"]: row["data"] for row in metadata["per step"]["records"]}
     assert set(steps) == {"draft", "polish", "strict"}
-    assert steps["strict"] | {"rejected": 3, "rejection_percent": 100.0} == steps["strict"]
+    assert steps["strict"] | {"rejected": 3, "rejected %": 100.0} == steps["strict"]
     assert steps["polish"]["completed"] == 3
     models = {row["data"]["model"]: row["data"] for row in metadata["per model"]["records"]}
-    assert (models[SMALL]["attempted"], models[SMALL]["rejection_percent"]) == (6, 50.0)
+    assert (models[SMALL]["attempted"], models[SMALL]["rejected %"]) == (6, 50.0)
 
 
 def test_every_subject_has_its_outcome_and_the_command_that_tells_its_story(

@@ -54,10 +54,7 @@ def rates(steps: Sequence[StepCounts], thresholds: Thresholds) -> Rates | None:
     shown = [steps[place] for place in sorted(places)]
     left_out = len(steps) - len(shown)
     more = f"; {left_out} more steps have lower ones" if left_out else ""
-    found = "; ".join(
-        f"{step.step} {step.rejected} rejected and {step.failed} failed of {step.attempted}"
-        for step in shown
-    )
+    found = "; ".join(map(_told, shown))
     return Rates(
         title=f"Rejected and failed by step{more}",
         x_label="% of the attempted interactions",
@@ -114,6 +111,12 @@ def _rate(step: StepCounts) -> StepRate:
         rejected_text=f"{step.rejected} of {step.attempted}",
         failed_text=f"{step.failed} of {step.attempted}",
     )
+
+
+def _told(step: StepCounts) -> str:
+    if not step.attempted:
+        return f"{step.step} nothing attempted"
+    return f"{step.step} {step.rejected} rejected and {step.failed} failed of {step.attempted}"
 
 
 def _badness(step: StepCounts) -> float:
