@@ -4,9 +4,7 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,19 +14,17 @@ from typing import Any, get_args
 import pytest
 
 from forge_assets import config
-from forge_assets.config import project_root
 from forge_assets.stages import build_stages, stage_named
 from resources import launch_state, store_schema
 from resources.cloud.regions import REGIONS
+from tests.docs_blocks import ROOT, Ran, Reader, blocks
 
-ROOT = project_root()
 README = ROOT / "README.md"
 WORKFLOWS = ROOT / "docs/workflows.md"
 LAUNCHES = ROOT / "docs/launches.md"
 PAGES = [README, *sorted(ROOT.joinpath("docs").rglob("*.md"))]
 CODE = ("forge_assets", "resources", "sensors")
 OWN_DATA = "mkdir -p mine"
-PATIENCE_SECONDS = 600
 USAGE_ERRORS = (
     "BadParameter",
     "MissingParameter",
@@ -54,7 +50,7 @@ def spans(page: Path) -> list[str]:
 
 
 def shell_blocks(page: Path) -> list[str]:
-    return re.findall(r"^```sh\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+    return [block.text for block in blocks(page, "sh")]
 
 
 def commands(lines: Iterable[str]) -> list[list[str]]:
@@ -252,9 +248,7 @@ def test_the_dagster_command_selects_what_forge_runs() -> None:
 class Told:
     """The README's block about own data after it ran."""
 
-    code: int
-    out: str
-    err: str
+    ran: Ran
     folder: Path
 
 
@@ -263,50 +257,16 @@ def told(
     module_postgres_url: str, weights_cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Told:
     (block,) = [block for block in shell_blocks(README) if block.startswith(OWN_DATA)]
-    home = tmp_path_factory.mktemp("newcomer")
-    folder = home / "work"
-    folder.mkdir()
-    programs = home / "bin"
-    programs.mkdir()
-    forge = programs / "forge"
-    forge.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m forge_assets.cli.main "$@"\n')
-    forge.chmod(0o755)
-    foreign = ("DAGSTER_", "FORGE_", "XDG_", "HF_")
-    environment = {name: text for name, text in os.environ.items() if not name.startswith(foreign)}
-    environment |= {
-        "HOME": str(home),
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "FORGE_CACHE": str(weights_cache),
-        "FORGE_DATABASE_URL": module_postgres_url,
-        # Threads that spin for each other crawl where cores are shared.
-        "OMP_NUM_THREADS": "1",
-    }
-    process = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", block],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(timeout=PATIENCE_SECONDS)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return Told(process.returncode, out, err, folder)
+    reader = Reader(tmp_path_factory.mktemp("newcomer"), module_postgres_url, weights_cache)
+    return Told(reader.run(block), reader.clone)
 
 
 def test_own_data_runs_as_written(told: Told) -> None:
-    assert told.code == 0, told.out + told.err
+    assert told.ran.code == 0, told.ran.text
     for sentence in ("GO for canary-10", "canary-10: passed", "# triage, canary-10: passed"):
-        assert sentence in told.out
-    assert "# Subject `T-1`" in told.out
-    assert "Traceback" not in told.err
+        assert sentence in told.ran.out
+    assert "# Subject `T-1`" in told.ran.out
+    assert "Traceback" not in told.ran.err
 
 
 def test_own_data_leaves_its_results_beside_the_configuration(told: Told) -> None:

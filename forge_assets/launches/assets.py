@@ -25,7 +25,8 @@ def build_launches(project: Project) -> dg.AssetsDefinition:
         group_name="launches",
         kinds={"googlecloud"},
         description="Jobs on Vertex AI. Materializing it launches one, directly or through the W&B"
-        " Launch queue of forge.yaml, and sees that it is there. The sensors report what becomes of"
+        " Launch queue of forge.yaml, and sees that it is there; the run config says which:"
+        " `{ops: {launches: {config: {job: KEY}}}}`. The sensors report what becomes of"
         " every launch, also of those that `forge launch` made.",
     )
     def launches(

@@ -77,12 +77,12 @@ def report_untold(
 def metadata_of(result: "LaunchResult") -> Mapping[str, Any]:
     """Of the materialization by a run: the names that the events of a launch have."""
     found = {
-        **_names(result, result.region),
-        "launch": str(result.launch),
         "state": result.state,
-        "path": result.path,
         "job_state": result.job_state,
         "reason": result.reason,
+        **_names(result, result.region),
+        "launch": str(result.launch),
+        "path": result.path,
         "duplicates": ", ".join(result.duplicates),
         "age_seconds": None if result.age is None else round(result.age, 1),
         "seconds": round(result.seconds, 1),
@@ -147,12 +147,12 @@ def _untold(
 def _metadata(launch: "Launch", now: datetime) -> Mapping[str, Any]:
     age = None if launch.created_at is None else (now - launch.created_at).total_seconds()
     found = {
+        "state": launch.state,
+        "reason": launch.reason,
         **_names(launch, launch.region),
         "launch": str(launch.id),
-        "state": launch.state,
         "path": launch.path,
         "queue": launch.queue,
-        "reason": launch.reason,
         "age_seconds": None if age is None else round(max(0.0, age), 1),
     }
     return _told(found)
