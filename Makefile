@@ -1,6 +1,7 @@
 # Everything a newcomer needs: `make demo`, `make test`, `make dev`, `make bench`.
 PYTHON ?= python3
 VENV ?= .venv
+PORT ?= 3000
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -44,7 +45,7 @@ audit: $(STAMP)
 	"$(BIN)/python" -m tests.audit
 
 dev: $(STAMP)
-	"$(BIN)/dagster" dev --host 127.0.0.1 --port 3000
+	"$(BIN)/dagster" dev --host 127.0.0.1 --port $(PORT)
 
 bench: $(STAMP)
 	"$(BIN)/forge" bench

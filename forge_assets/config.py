@@ -69,7 +69,7 @@ class StageSpec(Section):
     )
     workers: Workers | None = Field(
         default=None,
-        description="How many claimers share what servers do in this stage; 5 when absent."
+        description="How many workers share what servers do in this stage; 5 when absent."
         " `--workers` goes before it. Models of this machine have one.",
     )
 

@@ -51,9 +51,11 @@ def evaluate_gate(
     previous: StageCounts | None,
     runs: RunLiveness,
     thresholds: Thresholds,
+    option: str = "",
 ) -> Decision:
     """Whether a stage may run. ``counts`` are its own, ``previous`` and ``runs`` of the one before.
 
+    ``option``: what the commands it names need besides, such as `--workflow review `.
     The first stage has no previous. The wave asks again at its start, so it must stay pure.
     """
     stage = counts.partition
@@ -74,15 +76,15 @@ def evaluate_gate(
         return Wait(reason, for_queued=runs.queued)
     if runs.promised is not None and runs.daemon_alive:
         return Wait(f"{stage} waits for {before}, which backfill {runs.promised} is about to start")
-    return Refuse(f"{stage} refused: {_why(previous, judged, runs)}")
+    return Refuse(f"{stage} refused: {_why(previous, judged, runs, option)}")
 
 
-def _why(previous: StageCounts, judged: StageVerdict, runs: RunLiveness) -> str:
+def _why(previous: StageCounts, judged: StageVerdict, runs: RunLiveness, option: str) -> str:
     """Why the stage before does not open the gate, and the command to go on with."""
     before = previous.partition
     if judged.verdict is Verdict.FAILED:
-        return f"{before} failed: {'; '.join(judged.reasons)}; {_remedy(before, judged)}"
-    run = f"forge run --stage {before}"
+        return f"{before} failed: {'; '.join(judged.reasons)}; {_remedy(before, judged, option)}"
+    run = f"forge run {option}--stage {before}"
     if runs.queued is not None:
         return (
             f"run {runs.queued} of {before} is queued but no Dagster daemon is alive to start it; "
@@ -103,11 +105,11 @@ _RETRIES = (
 )
 
 
-def _remedy(before: str, judged: StageVerdict) -> str:
+def _remedy(before: str, judged: StageVerdict, option: str) -> str:
     """Look first; then retry what the failed check counts; what was slow, all of it."""
-    look = f"look with `forge report --stage {before}`"
+    look = f"look with `forge report {option}--stage {before}`"
     retries = [
-        f"`forge retry --stage {before} --status {status}`"
+        f"`forge retry {option}--stage {before} --status {status}`"
         for check, status in _RETRIES
         if check in judged.failed_checks
     ]

@@ -94,6 +94,12 @@ class WorkflowPlan:
         return list(topological_steps(self.workflow))
 
     @property
+    def workflow_option(self) -> str:
+        """What the commands that we name need before ``--stage``, where a project has several workflows."""
+        several = len(self.project.workflows) > 1
+        return f"--workflow {self.workflow.name} " if several else ""
+
+    @property
     def models(self) -> list[str]:
         """Model keys in the order of first use."""
         return list(dict.fromkeys(step.model for step in self.ordered))

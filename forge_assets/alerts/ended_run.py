@@ -34,6 +34,7 @@ def read_run(
         stage=run.tags.get(PARTITION_NAME_TAG, ""),
         reason=reason,
         interrupted=dagster_runs.interrupted(events),
+        several=len(workflows) > 1,
         checks=_failed_checks(instance, run_id),
     )
 

@@ -37,7 +37,7 @@ class FailedCheck:
 class EndedRun:
     """A run that is over. ``workflow`` and ``stage`` are "" where it has none; ``subject``: what a
     title calls it then. ``reason``: why it failed, "" when nothing but its checks did.
-    ``interrupted``: somebody stopped it."""
+    ``interrupted``: somebody stopped it. ``several``: the project has more than one workflow."""
 
     run_id: str
     failed: bool
@@ -46,6 +46,7 @@ class EndedRun:
     stage: str = ""
     reason: str = ""
     interrupted: bool = False
+    several: bool = False
     checks: Sequence[FailedCheck] = ()
 
     @property
@@ -66,7 +67,8 @@ def run_message(run: EndedRun, base_url: str | None = None, key: str | None = No
     lines = []
     if run.reason:
         lines.append(_cut(run.reason))
-    lines += [_check_line(check) for check in run.checks[:_SHOWN]]
+    mixed = len({check.asset.split("/")[0] for check in run.checks}) > 1
+    lines += [_check_line(check, mixed) for check in run.checks[:_SHOWN]]
     if len(run.checks) > _SHOWN:
         lines.append(f"and {len(run.checks) - _SHOWN} more")
     lines.append("")
@@ -77,9 +79,17 @@ def run_message(run: EndedRun, base_url: str | None = None, key: str | None = No
     lines.append(f"run: {run.run_id}")
     if base_url:
         lines.append(f"{base_url}/runs/{run.run_id}")
-    if run.workflow and run.stage:
-        lines.append(f"look: forge report --stage {run.stage}")
+    lines += _looks(run)
     return Message(key or run_key(run.run_id), _run_title(run), "\n".join(lines).strip())
+
+
+def _looks(run: EndedRun) -> Sequence[str]:
+    """The commands that show more, as they have to be typed."""
+    if not (run.workflow and run.stage):
+        return []
+    names = run.workflow.split(", ") if run.several else [""]
+    options = [f"--workflow {name} " if name else "" for name in names]
+    return [f"look: forge report {option}--stage {run.stage}" for option in options]
 
 
 def launch_message(launch: "Launch", base_url: str | None = None) -> Message:
@@ -119,8 +129,10 @@ def _named(checks: Sequence[FailedCheck], one: str, several: str) -> str:
     return f"{', '.join(check.short for check in checks)} {one if len(checks) == 1 else several}"
 
 
-def _check_line(check: FailedCheck) -> str:
-    return f"- {check.short}{' (warns)' if check.warns else ''}: {_cut(check.description)}"
+def _check_line(check: FailedCheck, mixed: bool) -> str:
+    """``mixed``: checks of several workflows stand side by side."""
+    name = f"{check.asset} {check.name}" if mixed else check.short
+    return f"- {name}{' (warns)' if check.warns else ''}: {_cut(check.description)}"
 
 
 def _cut(text: str) -> str:

@@ -70,6 +70,9 @@ def _send(url: str, message: Message) -> str:
     service = _service(url)
     if not len(service):
         return "holds no URL that apprise knows"
+    if len(service) > 1:
+        # One that is down would let the others be told again and again.
+        return "holds several URLs; give each a variable of its own, `to` may name several"
     heard: list[str] = []
 
     def hear(entry: "NotifyLogEntry", _: object) -> None:
@@ -91,4 +94,7 @@ def _service(url: str) -> "Apprise":
         asset=AppriseAsset(async_mode=False, service_timeout=0, app_id="forge", app_desc="forge")
     )
     service.add(url)
+    for target in service:
+        # Apprise waits for 4 s; what arrived and was answered later would be sent again.
+        target.socket_read_timeout = SECONDS - 1
     return service

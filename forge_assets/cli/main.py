@@ -66,7 +66,7 @@ Workers = Annotated[
         metavar="N",
         min=1,
         max=MAX_WORKERS,
-        help="How many claimers share what servers do; 5 when absent.",
+        help="How many workers share what servers do; 5 when absent.",
     ),
 ]
 

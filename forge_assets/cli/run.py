@@ -214,7 +214,7 @@ def _why(plan: WorkflowPlan, stage: Stage) -> None:
         most = max(failures, key=lambda failure: failure.count)
         reason = " ".join(most.message.split())[:200]
         out(f"most:  {most.count} {most.status} as {most.error_class} (step {most.step}): {reason}")
-    out(f"look:  forge report --stage {stage.key}")
+    out(f"look:  forge report {plan.workflow_option}--stage {stage.key}")
 
 
 def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:
@@ -222,12 +222,14 @@ def _suggest(plan: WorkflowPlan, stage: Stage, row: dict[str, Any]) -> None:
     stages = plan.project.stages
     position = stages.index(stage)
     if row["verdict"] == "incomplete":
-        out(f"{stage.key} is incomplete; go on with:  forge run --stage {stage.key}")
+        out(
+            f"{stage.key} is incomplete; go on with:  forge run {plan.workflow_option}--stage {stage.key}"
+        )
     elif (
         position + 1 < len(stages)
         and open_store().subject_count(plan.project.config.dataset) > stage.end
     ):
-        out(f"next:  forge run --stage {stages[position + 1].key}")
+        out(f"next:  forge run {plan.workflow_option}--stage {stages[position + 1].key}")
     else:
         out("all subjects are done")
-    out(f"look:  forge report --stage {stage.key}")
+    out(f"look:  forge report {plan.workflow_option}--stage {stage.key}")

@@ -35,7 +35,7 @@ def join_stage(workflow: str | None, stage_key: str, workers: int | None, as_jso
         out(json.dumps({"run_id": run_id, "ended": tally.finished, "left": left}, indent=2))
     else:
         out(f"{stage.key}: {tally.finished} interactions ended here, {left} are left")
-        out(f"next:  forge run --stage {stage.key}")
+        out(f"next:  forge run {plan.workflow_option}--stage {stage.key}")
     return 0
 
 

@@ -125,6 +125,8 @@ def build_steps(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg.A
         with one_sentence(), stage_run(plan, context) as run:
             if not run.enter():
                 return
+            if results_selected(context, workflow):
+                run.name_left_out(steps)
             outcome = run.work(steps, limited, gpu, config.workers)
             if outcome.halted:
                 raise Refusal(
@@ -163,6 +165,7 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         from forge_assets.interactions import checks
         from forge_assets.interactions.clerk import patiently
+        from forge_assets.interactions.dagster_runs import tell_checks_again
         from forge_assets.interactions.forgetting import forget
         from forge_assets.interactions.results import write_results
 
@@ -172,9 +175,11 @@ def build_results(plan: WorkflowPlan, partitions: dg.PartitionsDefinition) -> dg
             patiently(lambda: run.leave("finished"))
             yield written
             for check in outcomes:
-                mark = "passed" if check.passed else "FAILED"
+                warns = check.severity == dg.AssetCheckSeverity.WARN
+                mark = "passed" if check.passed else "warning" if warns else "FAILED"
                 context.log.info(f"{check.check_name} {mark}: {check.description}")
                 yield check
+            tell_checks_again(run.instance, run.run_id, run.stage.key)
             forget(run)
 
     return results

@@ -6,7 +6,9 @@ from contextlib import AbstractContextManager
 
 import dagster as dg
 from dagster._core.errors import DagsterAssetCheckFailedError, DagsterExecutionInterruptedError
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.events import DagsterEvent
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.dagster_run import RunRecord
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._utils.interrupts import capture_interrupts
@@ -27,6 +29,10 @@ _RETRY_SECONDS = 180.0
 _INPUTS = ("subjects", "model_weights")
 """Assets beside those of the workflows whose steps take the lock of their run."""
 
+_EVALUATED = (
+    AssetCheckExecutionRecordStatus.SUCCEEDED,
+    AssetCheckExecutionRecordStatus.FAILED,
+)
 _BEGINNING = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -226,3 +232,23 @@ def _first_cause(error: SerializableErrorInfo) -> str:
     if error.cls_name in _AWAY:
         return f"the database does not answer: {said}; {KEPT}"
     return said
+
+
+def tell_checks_again(instance: dg.DagsterInstance, run_id: str, partition: str) -> None:
+    """Reports the run's check evaluations once more where another run hides them.
+
+    Dagster shows the evaluation of the run that was *planned* last, and none at all when that one saw an
+    older materialization: as when the terminal runs a stage while a run of it waits in the queue.
+    """
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    ours: dict[dg.AssetCheckKey, dg.AssetCheckEvaluation] = {}
+    for record in instance.get_records_for_run(run_id, of_type=kind).records:
+        event = record.event_log_entry.dagster_event
+        if event is not None and isinstance(event.event_specific_data, dg.AssetCheckEvaluation):
+            ours[event.event_specific_data.asset_check_key] = event.event_specific_data
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        list(ours), PartitionKeyFilter(key=partition)
+    )
+    for key, shown in latest.items():
+        if shown.run_id != run_id and shown.status in _EVALUATED:
+            instance.report_runless_asset_event(ours[key])

@@ -48,6 +48,7 @@ class StageGate:
             counts[before.key] if before else None,
             runs,
             project.config.thresholds,
+            self.plan.workflow_option,
         )
 
     def is_left_out(self) -> bool:
@@ -63,6 +64,7 @@ class StageGate:
 
     def reason_to_wait(self) -> str | None:
         """None when the gate is open, the reason to wait, or Refusal."""
+        self._refuse_when_stopped()
         self.bury_dead()
         decision = self.decide()
         if isinstance(decision, Refuse):
@@ -75,6 +77,15 @@ class StageGate:
         if decision.for_queued is not None:
             return self._perhaps_give_way(decision.for_queued, decision.reason)
         return decision.reason
+
+    def _refuse_when_stopped(self) -> None:
+        """A run of several workflows has several gates: when one gives way, the others end too."""
+        run = self.instance.get_run_by_id(self.run_id)
+        if run is not None and run.status in (
+            dg.DagsterRunStatus.CANCELING,
+            dg.DagsterRunStatus.CANCELED,
+        ):
+            raise Refusal(f"{self.stage.key} stopped: run {self.run_id} was cancelled")
 
     def _perhaps_give_way(self, queued: str, reason: str) -> str:
         """Frees this run's slot when the run that it waits for cannot start otherwise; else the reason

@@ -172,6 +172,15 @@ class StageRun:
                 models.close()
                 return replace(outcome, cache=models.counters().as_json())
 
+    def name_left_out(self, steps: frozenset[str]) -> None:
+        """Says which steps a run with results does not do: often it was started from an old graph."""
+        left_out = [step.name for step in self.plan.ordered if step.name not in steps]
+        if left_out:
+            self.say(
+                f"{self.stage.key}: this run leaves out {', '.join(left_out)}; after an edit of the"
+                " workflow reload the code location, then its steps can be selected"
+            )
+
     def _plan(self) -> PlanReport:
         return self.store.plan_stage(
             self.scope,

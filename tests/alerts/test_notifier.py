@@ -23,11 +23,19 @@ def test_a_message_arrives_whole(webhook: Webhook) -> None:
     assert received["type"] == "failure"
 
 
-def test_the_environment_names_several(webhook: Webhook) -> None:
-    with Webhook() as other:
-        send = AppriseNotifier({"HOOKS": f"{webhook.url} {other.url}"})
-        assert send("env:HOOKS", MESSAGE) == ""
-        assert webhook.titles == other.titles == [MESSAGE.title]
+def test_a_variable_with_several_is_refused_before_anything_is_sent(webhook: Webhook) -> None:
+    """With one of them down the other would be told again at each try."""
+    send = AppriseNotifier({"HOOKS": f"{webhook.url} {webhook.url}2"})
+    said = send("env:HOOKS", MESSAGE)
+    assert said == "holds several URLs; give each a variable of its own, `to` may name several"
+    assert webhook.received == []
+
+
+def test_what_is_answered_late_has_arrived() -> None:
+    """Apprise by itself gives up after 4 s, and the message would be sent again."""
+    with Webhook(seconds=4.5) as slow:
+        assert AppriseNotifier({})(slow.url, MESSAGE) == ""
+        assert slow.titles == [MESSAGE.title]
 
 
 def test_a_variable_that_is_not_set_is_named() -> None:

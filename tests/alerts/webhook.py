@@ -8,10 +8,11 @@ from typing import Any
 
 
 class Webhook:
-    """``status``: its answer; ``hangs``: it gives none until it is closed."""
+    """``status``: its answer, after ``seconds``; ``hangs``: it gives none until it is closed."""
 
-    def __init__(self, status: int = 200, hangs: bool = False) -> None:
+    def __init__(self, status: int = 200, hangs: bool = False, seconds: float = 0.0) -> None:
         self.status = status
+        self.seconds = seconds
         self.hangs = hangs
         self.received: list[dict[str, Any]] = []
         self._closed = threading.Event()
@@ -50,6 +51,7 @@ class Webhook:
                 if webhook.hangs:
                     webhook._closed.wait(60)
                     return
+                webhook._closed.wait(webhook.seconds)
                 if webhook.status == 200:
                     webhook.received.append(json.loads(body))
                 self.send_response(webhook.status)

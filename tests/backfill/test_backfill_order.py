@@ -58,3 +58,35 @@ def test_a_stage_that_fails_stops_the_later_ones_and_the_same_backfill_goes_on(
         passed = {"succeeded": set(NAMED), "skipped": {EMPTY}}
         assert dev.checks(RESULTS) == dict.fromkeys(CHECKS, passed)
     assert {row["verdict"] for row in map(staged.project.stage, NAMED)} == {"passed"}
+
+
+def test_a_stage_of_the_terminal_that_overtakes_a_queued_run_leaves_the_checks_right(
+    staged: Staged,
+) -> None:
+    """The terminal's run is planned last and ends first: what it evaluated is of older files."""
+    staged.set_up()
+    with DagsterDev(staged.project) as dev:
+        queued = dev.launch("canary-10", STAGED)
+        assert staged.project.forge("run", "--stage", "canary-10").code == 0
+        dev.until(
+            lambda: staged.project.dagster_runs()[queued] == "SUCCESS", "end of the queued run"
+        )
+        assert dev.checks(RESULTS) == {name: {"succeeded": {"canary-10"}} for name in CHECKS}
+        assert all(
+            found == {"succeeded": {"canary-10"}} for found in dev.checks("review/draft").values()
+        )
+
+
+def test_two_workflows_in_one_backfill(staged: Staged) -> None:
+    """A run of both has two gates: when the first gives way the second must not wait on."""
+    staged.set_up(batches=2)
+    staged.project.write_workflow([step("rate", "{text}", retries=0)], name="critic")
+    both = [*STAGED, "critic/gate", "critic/rate", "critic/results"]
+    partitions = [*batch_keys(2), *NAMED]
+    with DagsterDev(staged.project) as dev:
+        backfill = dev.backfill(partitions, both)
+        assert ended(dev, backfill) == "COMPLETED_SUCCESS"
+        for results in (RESULTS, "critic/results"):
+            assert dev.checks(results) == {name: {"succeeded": {*partitions}} for name in CHECKS}
+    assert staged.project.counts() == {"completed": 2 * EACH * len(partitions)}
+    assert staged.made_twice() == 0
