@@ -89,6 +89,7 @@ def plain(cell: str) -> str:
 @cache
 def source_text() -> str:
     files = [ROOT / "Makefile", ROOT / "dagster.yaml", ROOT / "pyproject.toml"]
+    files += [ROOT / "deploy/compose.yaml", *ROOT.glob("deploy/*/dagster.yaml")]
     files += [path for folder in CODE for path in sorted((ROOT / folder).rglob("*.py"))]
     files = [path for path in files if not path.is_relative_to(ROOT / "forge_assets/reference")]
     return "\n".join(path.read_text() for path in files)

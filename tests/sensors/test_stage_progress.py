@@ -118,7 +118,7 @@ class ProgressRig:
         with open_engine().begin() as connection:
             connection.execute(
                 sa.text(
-                    "UPDATE public.runs SET create_timestamp = create_timestamp"
+                    "UPDATE public.runs SET update_timestamp = update_timestamp"
                     " - make_interval(mins => :minutes) WHERE run_id = :id"
                 ),
                 {"minutes": minutes_old, "id": made.run_id},
