@@ -65,7 +65,7 @@ class ChatServer:
         """``capacity``: with more than so many requests at once it answers 503."""
         self.asked: list[Asked] = []
         self.most_at_once = 0
-        self._script = script or {}
+        self._script = dict(script or {})
         self._models = models or Reply(body={"data": [{"id": "echo"}]})
         self._usual = usual or Reply()
         self._capacity = capacity
@@ -79,6 +79,10 @@ class ChatServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def script(self, prompt: str, *replies: Reply) -> None:
+        """The replies to the prompt from now on, in turn, the last one for ever."""
+        self._script[prompt] = replies
 
     def times(self, prompt: str) -> list[float]:
         """When the prompt was asked, by time.monotonic."""

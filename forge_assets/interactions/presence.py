@@ -38,9 +38,9 @@ def hold(engine: sa.Engine, run_id: str) -> None:
 def _hold_on() -> None:
     while True:
         time.sleep(_AGAIN_SECONDS)
-        for run_id in list(_held):
-            with suppress(SQLAlchemyError):
-                keep_alive(run_id)
+        for lock in list(_held.values()):
+            with _guard, suppress(SQLAlchemyError):
+                lock.try_acquire()
 
 
 def announce_run(
@@ -54,13 +54,6 @@ def announce_run(
 def announce(store: InteractionStore, run_id: str, scope: StageScope) -> None:
     """Writes the row of a run, or of a worker of it, that is of this process and has its lock."""
     store.register_run(run_id, scope, pid=os.getpid(), host=socket.gethostname())
-
-
-def keep_alive(run_id: str) -> None:
-    """Takes the lock again if the connection that held it was cut."""
-    if run_id in _held:
-        with _guard:
-            _held[run_id].try_acquire()
 
 
 def lives(engine: sa.Engine, store: InteractionStore, run_id: str) -> bool:

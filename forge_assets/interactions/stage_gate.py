@@ -54,7 +54,7 @@ class StageGate:
     def is_left_out(self) -> bool:
         """A stage without subjects in a backfill: whoever chose all partitions did not mean this one.
 
-        Asked for by itself it is refused.
+        Without a backfill it is refused.
         """
         run = self.instance.get_run_by_id(self.run_id)
         if run is None or BACKFILL_ID_TAG not in run.tags:
@@ -102,8 +102,8 @@ class StageGate:
         again = run_queue.give_way(self.instance, self.run_id, queued, reason, positions, names)
         if again is not None:
             raise Refusal(f"{reason}: gave way, queued again as run {again}")
-        # A run of the terminal has a slot of the queue as well, and nobody who would start it again.
-        return f"{reason}; this run holds one too: end it if the others do not"
+        # A run of the terminal counts against the limits as well, and nobody would start it again.
+        return f"{reason}; this run has a place too: end it if no other one ends"
 
     def _liveness(self, stage: Stage) -> RunLiveness:
         """What is known of the runs of another stage."""

@@ -102,7 +102,6 @@ class StageRun:
             if now >= say_next:
                 self.say(reason)
                 say_next = now + _SAY_EVERY_SECONDS
-            patiently(lambda: presence.keep_alive(self.run_id))
             time.sleep(_POLL_SECONDS)
 
     def _check_machine(self) -> None:
@@ -273,7 +272,6 @@ class StageRun:
 
     def _heartbeat(self, locks: list[SessionLock]) -> None:
         """Takes the locks again after their connections were cut, for as long as nobody else did."""
-        presence.keep_alive(self.run_id)
         if self.store.planned_otherwise(self.scope, self.plan.versions):
             raise Refusal(
                 f"{self.stage.key} stopped: another run has planned it by a workflow that was changed"

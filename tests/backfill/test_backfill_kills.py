@@ -28,7 +28,7 @@ def at_work(staged: Staged, partition: str) -> list[int]:
 
 def holding_ramp(server: ChatServer) -> None:
     """The first answer of ramp-50 never comes; whoever asks again gets one."""
-    server._script = {SLOW: [Reply(hangs=True), Reply()]}
+    server.script(SLOW, Reply(hangs=True), Reply())
 
 
 def test_a_run_that_was_killed_holds_nothing(staged: Staged, chat_server: ChatServer) -> None:

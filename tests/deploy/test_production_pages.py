@@ -14,6 +14,7 @@ from resources.database import normalised
 from tests.deploy import units
 from tests.deploy.images import stages
 from tests.deploy.programs import CHECKOUT, parse
+from tests.docs_blocks import blocks
 from tests.pipeline.project import ROOT
 
 BOX = ROOT / "docs" / "how-to" / "gpu-box.md"
@@ -39,13 +40,8 @@ eval "exec /usr/bin/install $real"
 """
 
 
-def blocks(page: Path, heading: str | None = None) -> list[str]:
-    """The shell blocks of the page, or of one of its sections."""
-    text = page.read_text()
-    if heading is not None:
-        text = re.split(rf"^## {re.escape(heading)}$", text, flags=re.M)[1]
-        text = re.split(r"^## ", text, flags=re.M)[0]
-    return re.findall(r"^```sh\n(.*?)^```", text, flags=re.S | re.M)
+def scripts(page: Path) -> list[str]:
+    return [block.text for block in blocks(page, "sh")]
 
 
 @dataclass
@@ -114,7 +110,7 @@ def machine(tmp_path: Path) -> Machine:
 def done(machine: Machine, page: Path) -> list[list[str]]:
     """All blocks of the box's page in their order, then those of the other one."""
     pages = [BOX] if page == BOX else [BOX, page]
-    for block in [block for each in pages for block in blocks(each)]:
+    for block in [block for each in pages for block in scripts(each)]:
         if "docker compose" not in block and "cp env.example" not in block:
             machine.run(block)
     return machine.asked()
@@ -225,7 +221,7 @@ def test_each_url_of_the_gcp_page_can_be_used() -> None:
 
 def test_the_docker_block_names_services_of_the_compose_file() -> None:
     services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
-    (block,) = [block for block in blocks(BOX, "With Docker") if "docker compose" in block]
+    (block,) = [block for block in scripts(BOX) if "docker compose" in block]
     for line in block.splitlines():
         words = shlex.split(line)
         if "exec" in words:
@@ -233,12 +229,11 @@ def test_the_docker_block_names_services_of_the_compose_file() -> None:
             assert service in services
             assert program in ("forge", "python")
             assert program == "forge" or rest[1] == "deploy.store_backup"
-    (setup,) = [block for block in blocks(BOX, "With Docker") if "env.example" in block]
-    assert "cp env.example .env" in setup
+    assert [block for block in scripts(BOX) if "cp env.example .env" in block]
     assert (ROOT / "deploy" / "env.example").exists()
 
 
 @each_page
 def test_every_block_is_a_script(page: Path) -> None:
-    for block in blocks(page):
+    for block in scripts(page):
         subprocess.run(["bash", "-n"], input=block, text=True, check=True)

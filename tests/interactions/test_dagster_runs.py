@@ -7,24 +7,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
 from dagster._core.storage.runs.schema import RunsTable
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 
 from forge_assets.interactions import dagster_runs
-
-STATUS = dg.DagsterRunStatus
-ORIGIN = RemoteJobOrigin(
-    RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "__ASSET_JOB"
-)
-
-
-@dg.asset(key=["review", "gate"], partitions_def=dg.StaticPartitionsDefinition(["canary", "ramp"]))
-def gate() -> None: ...
+from tests.interactions.made_runs import STATUS, add_run
 
 
 @pytest.fixture
@@ -32,20 +19,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
     queue = {"concurrency": {"runs": {"max_concurrent_runs": 1}}}
     with dg.instance_for_test(overrides=queue) as made:
         yield made
-
-
-def add_run(
-    instance: dg.DagsterInstance, partition: str, status: STATUS, *, by_daemon: bool = True
-) -> str:
-    job = dg.Definitions(assets=[gate]).resolve_implicit_global_asset_job_def()
-    run = instance.create_run_for_job(
-        job,
-        status=status,
-        tags={"dagster/partition": partition},
-        asset_selection=frozenset({gate.key}),
-        remote_job_origin=ORIGIN if by_daemon else None,
-    )
-    return run.run_id
 
 
 def test_a_queued_run_of_the_partition_and_workflow_is_found(instance: dg.DagsterInstance) -> None:

@@ -7,25 +7,12 @@ import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemoteRepositoryOrigin,
-)
 from dagster._core.utils import make_new_run_id
 
 from forge_assets.interactions import run_queue
+from tests.interactions.made_runs import POSITIONS, STATUS, add_run, gate
 
-STATUS = dg.DagsterRunStatus
-ORIGIN = RemoteJobOrigin(
-    RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "repository"), "__ASSET_JOB"
-)
-POSITIONS = {"canary": 0, "ramp": 1, "full": 2}
 REASON = "ramp waits for canary"
-
-
-@dg.asset(key=["review", "gate"], partitions_def=dg.StaticPartitionsDefinition([*POSITIONS]))
-def gate() -> None: ...
 
 
 @dg.asset(key=["other", "gate"], partitions_def=dg.StaticPartitionsDefinition([*POSITIONS]))
@@ -37,26 +24,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
     queue = {"concurrency": {"runs": {"max_concurrent_runs": 1}}}
     with dg.instance_for_test(overrides=queue) as made:
         yield made
-
-
-def add_run(
-    instance: dg.DagsterInstance,
-    partition: str,
-    status: STATUS,
-    *,
-    by_daemon: bool = True,
-    asset: dg.AssetsDefinition = gate,
-    **tags: str,
-) -> str:
-    job = dg.Definitions(assets=[asset]).resolve_implicit_global_asset_job_def()
-    run = instance.create_run_for_job(
-        job,
-        status=status,
-        tags={"dagster/partition": partition, **tags},
-        asset_selection=frozenset({asset.key}),
-        remote_job_origin=ORIGIN if by_daemon else None,
-    )
-    return run.run_id
 
 
 def give_way(instance: dg.DagsterInstance, run_id: str, queued: str = "gone") -> str | None:
